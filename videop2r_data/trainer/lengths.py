@@ -11,8 +11,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pydantic import Field
-
 from videop2r_data.errors import MissingExtraError, SourceError, TraceError
 from videop2r_data.files import open_rows
 from videop2r_data.schemas import Model, parse_trace
@@ -24,20 +22,25 @@ _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
 class ProcessLengths(Model):
-    """Lengths of one process over all accepted traces."""
+    """Lengths of one process over all accepted traces.
+
+    Attributes:
+        process: `perception` (observation) or `reasoning` (think and answer).
+        unit: `tokens`, or `words` without a tokenizer.
+        low, high: the bounds, inclusive.
+        within: share of traces that the length reward would pay.
+        below, above: shares of the others.
+        percentiles: percentile -> length.
+    """
 
     process: str
-    """`perception` (observation) or `reasoning` (think and answer)."""
     unit: str
-    """`tokens`, or `words` without a tokenizer."""
     low: int
     high: int
-    within: float = Field(ge=0, le=1)
-    """Share of traces that the length reward would pay."""
-    below: float = Field(ge=0, le=1)
-    above: float = Field(ge=0, le=1)
+    within: float
+    below: float
+    above: float
     percentiles: dict[int, int]
-    """Percentile -> length."""
 
 
 class LengthReport(Model):
@@ -72,12 +75,18 @@ def measure_lengths(
     pairs = [(count(observation), count(process)) for observation, process in _segments(folder)]
     if not pairs:
         raise SourceError("no sft rows", where=str(folder), hint=hint)
-    measured = zip(
-        ("perception", "reasoning"), zip(*pairs, strict=True), (perception, reasoning), strict=True
-    )
-    processes = [
-        _summary(name, unit, sorted(found), *bounds) for name, found, bounds in measured if any(found)
-    ]
+    bounds = {"perception": perception, "reasoning": reasoning}
+    processes: list[ProcessLengths] = []
+    for (name, (low, high)), found in zip(bounds.items(), zip(*pairs, strict=True), strict=True):
+        n, ordered = len(found), sorted(found)
+        below, above = bisect_left(ordered, low) / n, (n - bisect_right(ordered, high)) / n
+        shares = {"within": max(0.0, 1.0 - below - above), "below": below, "above": above}
+        percentiles = {p: ordered[min(n - 1, p * n // 100)] for p in _PERCENTILES}
+        if ordered[-1]:  # a trace of another form may have no perception
+            about = ProcessLengths(
+                process=name, unit=unit, low=low, high=high, percentiles=percentiles, **shares
+            )
+            processes.append(about)
     return LengthReport(rows=len(pairs), processes=processes)
 
 
@@ -95,7 +104,7 @@ def _segments(source: Path) -> Iterator[tuple[str, str]]:
             trace = parse_trace(str(row.get("output") or ""), grammar)
         except TraceError:
             continue
-        yield trace.observation, trace.process  # a trace of another form may have no perception
+        yield trace.observation, trace.process
 
 
 def _token_counter(path: Path) -> Callable[[str], int]:
@@ -109,18 +118,3 @@ def _token_counter(path: Path) -> Callable[[str], int]:
     except Exception as error:  # noqa: BLE001 - the library raises bare exceptions for whatever is wrong
         raise SourceError(f"not a tokenizer: {error}", where=str(file)) from None
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-
-def _summary(name: str, unit: str, ordered: list[int], low: int, high: int) -> ProcessLengths:
-    n = len(ordered)
-    below, above = bisect_left(ordered, low) / n, (n - bisect_right(ordered, high)) / n
-    return ProcessLengths(
-        process=name,
-        unit=unit,
-        low=low,
-        high=high,
-        within=max(0.0, 1.0 - below - above),
-        below=below,
-        above=above,
-        percentiles={p: ordered[min(n - 1, p * n // 100)] for p in _PERCENTILES},
-    )

@@ -11,13 +11,7 @@ from videop2r_data.errors import BackendError
 
 @dataclass(frozen=True)
 class Ranks:
-    """One of several processes that work together.
-
-    Attributes:
-        rank: of this process, from 0.
-        world: how many there are.
-        gather: gives every process the objects of all of them, in order of rank.
-    """
+    """One of `world` processes that work together; `gather` gives each what all have, in order of rank."""
 
     rank: int = 0
     world: int = 1
@@ -46,12 +40,12 @@ class Ranks:
             BackendError: on the others, with the message of the first.
         """
         failure: Exception | None = None
-        if self.rank == 0:
-            try:
+        try:
+            if self.rank == 0:
                 work()
-            except Exception as error:  # noqa: BLE001 - raised again below, once the others know
-                failure = error
-        told = self.gather(None if failure is None else str(failure))[0]
+        except Exception as error:  # noqa: BLE001 - raised again below, once the others know
+            failure = error
+        told = self.gather(failure and str(failure))[0]
         if failure is not None:
             raise failure
         if told is not None:

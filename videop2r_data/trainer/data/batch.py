@@ -6,8 +6,10 @@ prompt b, L tokens of the longest row, Lp of the longest prompt.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,12 +68,13 @@ class ModelInputs:
             raise ValueError(
                 f"rows {lo} to {hi} of {len(self.starts)}: a slice holds whole groups of {self.repeat}"
             )
-        longest = int((self.starts[lo:hi] + self.lengths[lo:hi]).max())
+        starts, lengths = self.starts[lo:hi], self.lengths[lo:hi]
+        longest = int((starts + lengths).max())
         tables = (self.input_ids, self.attention_mask, self.types)
         ids, mask, types = (table[lo:hi, :longest] for table in tables)
-        tokens = media_tokens(self.types[:: self.repeat])
-        media = select_media(self.media, tokens, range(lo // self.repeat, hi // self.repeat))
-        return ModelInputs(ids, mask, types, self.starts[lo:hi], self.lengths[lo:hi], media, self.repeat)
+        prompts = range(lo // self.repeat, hi // self.repeat)
+        media = select_media(self.media, media_tokens(self.types[:: self.repeat]), prompts)
+        return ModelInputs(ids, mask, types, starts, lengths, media, self.repeat)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class PromptBatch:
     skipped: tuple[Skip, ...] = ()
     kept: tuple[int, ...] = ()
     pad_id: int = 0
-    media_ids: frozenset[int] = field(default_factory=frozenset)
+    media_ids: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -207,17 +210,9 @@ def select_media(
 def owners(grids: Tensor, tokens: Sequence[int]) -> list[int]:
     """For each grid, the prompt that it belongs to, given how many media tokens each prompt has."""
     patches = grids.prod(-1).tolist()
-    per_token, rest = divmod(sum(patches), max(1, sum(tokens)))
-    owner: list[int] = []
-    at = 0
-    for prompt, count in enumerate(tokens):
-        left = count * per_token
-        while left > 0 and at < len(patches):
-            left -= patches[at]
-            owner.append(prompt)
-            at += 1
-        if left:
-            rest = 1
-    if rest or at != len(patches):
+    per_token = sum(patches) // max(1, sum(tokens))
+    borders = list(accumulate(patches))
+    ends = [end * per_token for end in accumulate(tokens)]
+    if per_token * sum(tokens) != sum(patches) or not {0, *borders}.issuperset(ends):
         raise ValueError(f"{len(patches)} grids of {sum(patches)} patches for {sum(tokens)} media tokens")
-    return owner
+    return [bisect_left(ends, border) for border in borders]

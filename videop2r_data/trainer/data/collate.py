@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,86 +19,23 @@ from torch import Tensor
 from videop2r_data.backends import chat_messages, frames_array, video_metadata
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.prompts import Prompt, render_generate
-from videop2r_data.schemas import Frames, MediaSpec, Message, Request
+from videop2r_data.schemas import Frames, MediaRecord, MediaSpec, Message, Request
 from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, PromptBatch, select_media
 from videop2r_data.trainer.data.examples import Example, Skip
-
-# Checks before and after the processor.
-
-
-_HINT = "sample the frames with the media settings that the collator has"
-
-
-def check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
-    """Refuse settings whose frames have sides that are no multiples of what one token covers, in pixels."""
-    wanted = {part.patch_size * part.merge_size for part in parts.values()}
-    if any(media.factor % factor for factor in wanted):
-        raise ConfigError(
-            f"frames are sampled in multiples of {media.factor} px, the model sees multiples of "
-            f"{' and '.join(map(str, sorted(wanted)))} px",
-            where="data.media.factor",
-            hint=f"set factor: {max(wanted)}",
-        )
-
-
-def check_size(part: Any, frames: Frames) -> None:
-    """Refuse frames that the processor would have to resize."""
-    factor, record = part.patch_size * part.merge_size, frames.record
-    if record.height % factor or record.width % factor:
-        raise ConfigError(
-            f"{record.data_type} frames of {record.width}x{record.height} pixels for a model that sees "
-            f"multiples of {factor} px",
-            hint=_HINT,
-        )
-
-
-def check_result(
-    part: Any,
-    frames: Sequence[Frames],
-    grids: Sequence[Sequence[int]],
-    tokens: Sequence[int],
-    media: MediaSpec,
-) -> None:
-    """Refuse an output in which frames were resized, left out or repeated, or have too many tokens.
-
-    Args:
-        part: the image or video processor.
-        frames: pictures or clips, in order.
-        grids: time, height, width of each, in patches.
-        tokens: how many tokens stand for each.
-        media: its pixel budget bounds the tokens of a frame.
-    """
-    patch, merge = part.patch_size, part.merge_size
-    for one, (t, h, w), count in zip(frames, grids, tokens, strict=True):
-        record = one.record
-        video = record.data_type == "video"
-        size, steps = (record.height, record.width), 1
-        limit = media.max_pixels if video else media.image_max_pixels or media.max_pixels
-        if video:
-            steps = -(-record.count // part.temporal_patch_size)
-        if (h * patch, w * patch) != size or t != steps:
-            raise ConfigError(
-                f"{record.data_type}: {record.count} frames of {size} px became a grid of {(t, h, w)} "
-                f"patches of {patch} px"
-            )
-        if count != t * h * w // merge**2:
-            raise ConfigError(
-                f"{record.data_type}: {count} tokens for {t * h * w} patches, {merge}x{merge} to a token"
-            )
-        each, budget = h * w // merge**2, limit // (patch * merge) ** 2
-        if each > budget:
-            raise ConfigError(
-                f"{record.data_type}: {each} tokens a frame, the budget is {budget}", hint=_HINT
-            )
-
-
-# The collator.
-
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """Reason of a `Skip`: the model or the engine has no room for so many tokens."""
 SPECIAL_TOKEN = "special_token_in_text"  # noqa: S105 - a reason code
 """Reason of a `Skip`: the question's text holds a control token of the model, e.g. `<|im_end|>`."""
+_HINT = "sample the frames with the media settings that the collator has"
+_MEDIA_TYPES = {
+    "image_grid_thw": torch.long,
+    "pixel_values": torch.float32,
+    "pixel_values_videos": torch.float32,
+    "second_per_grid_ts": torch.float32,
+    "video_grid_thw": torch.long,
+}
+"""What a processor may give of the media, in the order of the batch."""
 
 
 class Collator:
@@ -108,6 +45,9 @@ class Collator:
         processor: of a Qwen2.5-VL or Qwen3-VL model; its patch sizes, token ids and chat template are used.
         prompt: the generating prompt.
         media: how the frames were sampled; `max_pixels` bounds the tokens of a frame.
+
+    Attributes:
+        end_id: the token that ends the assistant's turn.
 
     Raises:
         ConfigError: `media.factor` is not the processor's, or the template does not end turns with its
@@ -120,14 +60,27 @@ class Collator:
         self.prompt, self.media = prompt, media
         self._most, self._why = math.inf, ""
         self._parts = {IMAGE: processor.image_processor, VIDEO: processor.video_processor}
-        self._tokens = {IMAGE: int(processor.image_token_id), VIDEO: int(processor.video_token_id)}
+        self._tokens = frozenset({int(processor.image_token_id), int(processor.video_token_id)})
         special = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
         # The tokenizer would recognise these inside a question's text.
         self._control = sorted(special | set(self.tokenizer.all_special_tokens))
         self.end_id = self._end_of_turn()
-        """The token that ends the assistant's turn."""
-        self._bare = _bare_placeholder(processor)
-        check_factor(media, self._parts)
+        self._bare: tuple[str, str] | None = None
+        if hasattr(processor, "_calculate_timestamps"):
+            # Qwen3-VL's frames come as `<0.3 seconds><|vision_start|>...<|vision_end|>`, in the place of the
+            # whole placeholder: so the model was trained, and so vLLM does. transformers from 5.12 on
+            # replaces the inner token alone, and a second pair of vision tokens stays around all frames;
+            # without that pair every version gives what the model knows.
+            video = processor.video_token
+            self._bare = (f"{processor.vision_start_token}{video}{processor.vision_end_token}", video)
+        wanted = {part.patch_size * part.merge_size for part in self._parts.values()}
+        if any(media.factor % factor for factor in wanted):
+            raise ConfigError(
+                f"frames are sampled in multiples of {media.factor} px, the model sees multiples of "
+                f"{' and '.join(map(str, sorted(wanted)))} px",
+                where="data.media.factor",
+                hint=f"set factor: {max(wanted)}",
+            )
 
     def __call__(self, examples: Sequence[Example], frames: Sequence[Frames | None]) -> PromptBatch:
         """Prompts of a batch; videos, images and text may be mixed.
@@ -155,27 +108,30 @@ class Collator:
                 skipped.append(Skip(example.sample_id, SPECIAL_TOKEN, detail))
             else:
                 texts[i] = self._render(text, seen)
-        kept = tuple(texts)
         with self._lock:  # a tokenizer that two threads use at once raises
-            ids, types, media = self._process(list(texts.values()), [frames[i] for i in kept])
-        fitting = [at for at, row in enumerate(ids) if len(row) <= self._most]
-        if len(fitting) < len(kept):
-            for at in sorted(set(range(len(kept))) - set(fitting)):
-                detail = f"{len(ids[at])} tokens, at most {self._most} fit: {self._why}"
-                skipped.append(Skip(examples[kept[at]].sample_id, PROMPT_TOO_LONG, detail))
+            ids, types, media = self._process(list(texts.values()), [frames[i] for i in texts])
+        fitting: list[int] = []
+        for at, (i, row) in enumerate(zip(texts, ids, strict=True)):
+            if len(row) <= self._most:
+                fitting.append(at)
+            else:
+                detail = f"{len(row)} tokens, at most {self._most} fit: {self._why}"
+                skipped.append(Skip(examples[i].sample_id, PROMPT_TOO_LONG, detail))
+        if len(fitting) < len(ids):
             media = select_media(media, {k: [t.count(k) for t in types] for k in PARTS}, fitting)
+        kept = tuple(list(texts)[at] for at in fitting)
         pad = self.tokenizer.pad_token_id
         return PromptBatch(
-            examples=tuple(examples[kept[at]] for at in fitting),
-            frames=tuple(frames[kept[at]] for at in fitting),
-            texts=tuple(texts[kept[at]] for at in fitting),
+            examples=tuple(examples[i] for i in kept),
+            frames=tuple(frames[i] for i in kept),
+            texts=tuple(texts[i] for i in kept),
             ids=[ids[at] for at in fitting],
             types=[types[at] for at in fitting],
             media=media,
             skipped=tuple(skipped),
-            kept=tuple(kept[at] for at in fitting),
+            kept=kept,
             pad_id=self.end_id if pad is None else int(pad),
-            media_ids=frozenset(self._tokens.values()),
+            media_ids=self._tokens,
         )
 
     def allow(self, tokens: int | None, why: str) -> None:
@@ -221,41 +177,6 @@ class Collator:
             )
         return [*ids, self.end_id]
 
-    def _process(
-        self, texts: list[str], frames: list[Frames | None]
-    ) -> tuple[list[list[int]], list[list[int]], dict[str, Tensor]]:
-        """One call of the processor for the batch, checked."""
-        if not texts:
-            return [], [], {}
-        seen: dict[int, list[Frames]] = {IMAGE: [], VIDEO: []}
-        for one in frames:
-            if one is not None:
-                kind = IMAGE if one.record.data_type == "image" else VIDEO
-                check_size(self._parts[kind], one)
-                seen[kind].append(one)
-        wanted: dict[str, Any] = {}
-        if seen[IMAGE]:
-            wanted |= {
-                "images": [frames_array(f)[0] for f in seen[IMAGE]],
-                "images_kwargs": {"do_resize": False},
-            }
-        if seen[VIDEO]:
-            # The processor writes into the metadata it is given: copy it for every call.
-            metadata = [dict(video_metadata(f.record)) for f in seen[VIDEO]]
-            settings = {"do_resize": False, "do_sample_frames": False, "video_metadata": metadata}
-            if hasattr(self._parts[VIDEO], "cap_pixels_per_frame"):
-                settings["cap_pixels_per_frame"] = False
-            wanted |= {"videos": [frames_array(f) for f in seen[VIDEO]], "videos_kwargs": settings}
-        texts = [text.replace(*self._bare) for text in texts] if self._bare else texts
-        out = self.processor(text=texts, return_mm_token_type_ids=True, add_special_tokens=False, **wanted)
-        ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
-        media = _tensors(out)
-        for kind, part in self._parts.items():
-            if seen[kind]:
-                tokens = [n for n in (row.count(kind) for row in types) if n]
-                check_result(part, seen[kind], media[PARTS[kind][0]].tolist(), tokens, self.media)
-        return ids, types, media
-
     def _end_of_turn(self) -> int:
         """The tokenizer's end token, after a check that the chat template ends the assistant's turn with
         it."""
@@ -271,34 +192,87 @@ class Collator:
             )
         return int(self.tokenizer.eos_token_id)
 
-
-def _bare_placeholder(processor: Any) -> tuple[str, str] | None:
-    """The replacement (old, new) that Qwen3-VL's video placeholder needs before its processor, else None.
-
-    Its frames come as `<0.3 seconds><|vision_start|>...<|vision_end|>`, in the place of the whole
-    placeholder: so the model was trained, and so vLLM does. transformers from 5.12 on replaces the inner
-    token alone, and a second pair of vision tokens stays around all frames; without that pair every version
-    gives what the model knows.
-    """
-    if not hasattr(processor, "_calculate_timestamps"):
-        return None
-    video = processor.video_token
-    return f"{processor.vision_start_token}{video}{processor.vision_end_token}", video
+    def _process(
+        self, texts: list[str], frames: list[Frames | None]
+    ) -> tuple[list[list[int]], list[list[int]], dict[str, Tensor]]:
+        """Tokens, their types and the media of a batch: one call of the processor, checked."""
+        if not texts:
+            return [], [], {}
+        seen: dict[int, list[Frames]] = {IMAGE: [], VIDEO: []}
+        for one in frames:
+            if one is not None:
+                kind = IMAGE if one.record.data_type == "image" else VIDEO
+                _check_size(self._parts[kind], one.record)
+                seen[kind].append(one)
+        wanted: dict[str, Any] = {}
+        if seen[IMAGE]:
+            wanted["images"] = [frames_array(f)[0] for f in seen[IMAGE]]
+            wanted["images_kwargs"] = {"do_resize": False}
+        if seen[VIDEO]:
+            wanted["videos"] = [frames_array(f) for f in seen[VIDEO]]
+            wanted["videos_kwargs"] = {
+                "do_resize": False,
+                "do_sample_frames": False,
+                # The processor writes into the metadata it is given: copy it for every call.
+                "video_metadata": [dict(video_metadata(f.record)) for f in seen[VIDEO]],
+            }
+            if hasattr(self._parts[VIDEO], "cap_pixels_per_frame"):
+                wanted["videos_kwargs"]["cap_pixels_per_frame"] = False
+        texts = [text.replace(*self._bare) for text in texts] if self._bare else texts
+        out = self.processor(text=texts, return_mm_token_type_ids=True, add_special_tokens=False, **wanted)
+        strange = set(out) - set(_MEDIA_TYPES) - {"input_ids", "attention_mask", "mm_token_type_ids"}
+        if strange:
+            names = ", ".join(sorted(strange))
+            wrong = f"the processor gives {names}: only Qwen2.5-VL and Qwen3-VL can be trained"
+            raise ConfigError(wrong, where="processor")
+        ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
+        media = {k: torch.as_tensor(out[k], dtype=dtype) for k, dtype in _MEDIA_TYPES.items() if k in out}
+        for kind, part in self._parts.items():
+            if seen[kind]:
+                tokens = [n for n in (row.count(kind) for row in types) if n]
+                grids = media[PARTS[kind][0]].tolist()
+                for one, grid, count in zip(seen[kind], grids, tokens, strict=True):
+                    _check_result(part, one.record, grid, count, self.media)
+        return ids, types, media
 
 
 def _lists(rows: Any) -> list[list[int]]:
     return [row if isinstance(row, list) else row.tolist() for row in rows]
 
 
-def _tensors(out: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The media of a processor's answer as tensors, keys in a fixed order."""
-    known = {"second_per_grid_ts": torch.float32}
-    known |= {grid: torch.long for grid, _, _ in PARTS.values()}
-    known |= {pixels: torch.float32 for _, pixels, _ in PARTS.values()}
-    strange = set(out) - set(known) - {"input_ids", "attention_mask", "mm_token_type_ids"}
-    if strange:
+def _check_size(part: Any, record: MediaRecord) -> None:
+    """Refuse frames that the image or video processor would have to resize."""
+    factor = part.patch_size * part.merge_size
+    if record.height % factor or record.width % factor:
         raise ConfigError(
-            f"the processor gives {', '.join(sorted(strange))}: only Qwen2.5-VL and Qwen3-VL can be trained",
-            where="processor",
+            f"{record.data_type} frames of {record.width}x{record.height} pixels for a model that sees "
+            f"multiples of {factor} px",
+            hint=_HINT,
         )
-    return {name: torch.as_tensor(out[name], dtype=known[name]) for name in sorted(known) if name in out}
+
+
+def _check_result(part: Any, record: MediaRecord, grid: Sequence[int], tokens: int, media: MediaSpec) -> None:
+    """Refuse an output in which frames were resized, left out or repeated, or have too many tokens.
+
+    Args:
+        part: the image or video processor.
+        record: of the picture or clip.
+        grid: its time, height and width in patches.
+        tokens: how many stand for it.
+        media: its pixel budget bounds the tokens of a frame.
+    """
+    (t, h, w), patch, merge = grid, part.patch_size, part.merge_size
+    size, steps, limit = (record.height, record.width), 1, media.image_max_pixels or media.max_pixels
+    if record.data_type == "video":
+        steps, limit = -(-record.count // part.temporal_patch_size), media.max_pixels
+    each, budget = h * w // merge**2, limit // (patch * merge) ** 2
+    hint = None
+    if (h * patch, w * patch) != size or t != steps:
+        fault = f"{record.count} frames of {size} px became a grid of {(t, h, w)} patches of {patch} px"
+    elif tokens != t * h * w // merge**2:
+        fault = f"{tokens} tokens for {t * h * w} patches, {merge}x{merge} to a token"
+    elif each > budget:
+        fault, hint = f"{each} tokens a frame, the budget is {budget}", _HINT
+    else:
+        return
+    raise ConfigError(f"{record.data_type}: {fault}", hint=hint)

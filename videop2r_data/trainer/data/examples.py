@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import pickle
 import zlib
 from abc import abstractmethod
 from collections import Counter
@@ -68,7 +68,7 @@ class Skip:
 
     Attributes:
         sample_id: its id, or file and row when it could not be read that far.
-        reason: a `RejectReason` or `TraceFault` value, or one of `trainer.data.collate`.
+        reason: a `RejectReason` or `TraceFault` value, or one of `rows.py` and `collate.py`.
         detail: file, row, field and what is wrong, for people.
     """
 
@@ -82,11 +82,10 @@ _BLOCK = 16
 
 
 class Lazy(Sequence[Example]):
-    """A sequence of examples that are made when asked for."""
+    """A sequence of examples that are made when asked for: `_at` gets an index from 0 to below the length."""
 
     @abstractmethod
-    def _at(self, index: int) -> Example:
-        """The example at an index from 0 to below the length."""
+    def _at(self, index: int) -> Example: ...
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -106,9 +105,7 @@ class ExampleSet(Lazy):
         revision: commit of a Hub data set, else empty.
 
     Attributes:
-        skipped: as given.
         sha256: of the content of the good ones, paths and pixels left out: 64 hexadecimal digits.
-        revision: as given.
         reasons: how many were skipped for which reason.
 
     >>> one = Example("a/1", "Who?", (), ProblemType.FREE_FORM, DataType.TEXT, None, "Ada", None)
@@ -121,37 +118,30 @@ class ExampleSet(Lazy):
         self, examples: Iterable[Example], skipped: Sequence[Skip] = (), *, revision: str = ""
     ) -> None:
         self._blocks: list[bytes] = []
-        self._scenes: dict[int, SceneSample] = {}
         self._count = 0
         self._last: tuple[int, list[Example]] = (-1, [])
         state = hashlib.sha256()
         given = iter(examples)
         while block := list(islice(given, _BLOCK)):
-            for at, example in enumerate(block, self._count):
+            for example in block:
                 state.update(digest(_content(example)).encode())
-                if example.scene is not None:
-                    self._scenes[at] = example.scene
-            # json, because it takes every text, also one with half a surrogate pair; level 1 is fast enough
-            # to disappear beside the checks of a row
-            rows = [[*_content(e), None if e.path is None else str(e.path)] for e in block]
-            self._blocks.append(zlib.compress(json.dumps(rows).encode(), 1))
+            # level 1 is fast enough to disappear beside the checks of a row
+            self._blocks.append(zlib.compress(pickle.dumps(block), 1))
             self._count += len(block)
         self.sha256 = state.hexdigest()
-        self.skipped = tuple(skipped)
-        self.revision = revision
+        self.skipped, self.revision = tuple(skipped), revision
         self.reasons = Counter(skip.reason for skip in self.skipped)
 
     def __len__(self) -> int:
         return self._count
 
     def _at(self, index: int) -> Example:
-        number = index // _BLOCK
+        number, place = divmod(index, _BLOCK)
         last, block = self._last
         if last != number:
-            rows = json.loads(zlib.decompress(self._blocks[number]))
-            block = [_example(row, self._scenes.get(at)) for at, row in enumerate(rows, number * _BLOCK)]
+            block = pickle.loads(zlib.decompress(self._blocks[number]))  # noqa: S301 - made above
             self._last = (number, block)  # one assignment: loaders read from several threads
-        return block[index % _BLOCK]
+        return block[place]
 
 
 def _content(example: Example) -> list[Any]:
@@ -159,13 +149,6 @@ def _content(example: Example) -> list[Any]:
     e = example
     part = () if e.focus == WHOLE else e.focus.part
     return [e.sample_id, e.problem, e.options, e.problem_type, e.data_type, e.reference, e.target, *part]
-
-
-def _example(row: list[Any], scene: SceneSample | None) -> Example:
-    sample_id, problem, options, kind, data_type, reference, target, *part, path = row
-    where = None if path is None else Path(path)
-    asked = (sample_id, problem, tuple(options), ProblemType(kind), DataType(data_type), where)
-    return Example(*asked, reference, target, scene, Focus(*part))
 
 
 # The stream: one scene per question, drawn in memory, without files and codecs.
@@ -181,9 +164,6 @@ class DemoStream(Lazy):
 
     Held-out questions are another range of scenes (`start`, `limit`) of the same world, or another seed.
     For SFT the target is a faultless trace of the scene, in a wording of its own.
-
-    Args:
-        spec: `source: demo`.
 
     Raises:
         ConfigError: impossible tasks, or frames of a size that the sampling settings would change.
@@ -234,15 +214,13 @@ class DemoStream(Lazy):
 
     def _check_size(self) -> None:
         side, media = self._world.side, self.spec.media
-        limits = [media.max_pixels] if "video" in self._world.mediums else []
-        limits += [media.image_max_pixels or media.max_pixels] if "image" in self._world.mediums else []
-        for limit in limits:
-            fitted = smart_resize(
-                side, side, factor=media.factor, min_pixels=media.min_pixels, max_pixels=limit
-            )
-            if fitted != (side, side):
+        limits = {"video": media.max_pixels, "image": media.image_max_pixels or media.max_pixels}
+        for limit in (limits[kind] for kind in limits if kind in self._world.mediums):
+            bounds = {"min_pixels": media.min_pixels, "max_pixels": limit}
+            height, width = smart_resize(side, side, factor=media.factor, **bounds)
+            if (height, width) != (side, side):
                 raise ConfigError(
-                    f"frames of {side}x{side} pixels would be resized to {fitted[1]}x{fitted[0]}: "
+                    f"frames of {side}x{side} pixels would be resized to {width}x{height}: "
                     "the stream is drawn in the size that the model sees",
                     where="data.demo.side",
                     hint=f"choose a multiple of media.factor {media.factor} whose square lies between "
@@ -251,11 +229,7 @@ class DemoStream(Lazy):
 
 
 def draw(sample: SceneSample, media: MediaSpec) -> Frames:
-    """The frames that sampling the scene's file would choose, drawn instead of decoded.
-
-    Args:
-        sample: a video or image scene.
-        media: how many are drawn, uniformly spaced.
+    """The frames that sampling the file of a video or image scene would choose, drawn instead of decoded.
 
     Returns:
         uint8 [T, side, side, 3] with a true record; `file_sha256` is empty, for there is no file.

@@ -12,10 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from weakref import WeakSet
 
 from videop2r_data.errors import MediaError
@@ -28,8 +26,7 @@ _JOIN_S = 30.0
 """Seconds that `close` waits for the thread; its decoders are killed earlier."""
 
 
-@dataclass(frozen=True)
-class LoadedBatch:
+class LoadedBatch(NamedTuple):
     """The examples of one batch whose media could be read, and their frames.
 
     Attributes:
@@ -41,11 +38,11 @@ class LoadedBatch:
 
     examples: tuple[Example, ...]
     frames: tuple[Frames | None, ...]
-    skipped: tuple[Skip, ...] = ()
-    kept: tuple[int, ...] = ()
+    skipped: tuple[Skip, ...]
+    kept: tuple[int, ...]
 
 
-class MediaLoader:
+class MediaLoader(Iterator[LoadedBatch]):
     """An iterator over loaded batches, once; use it as a context manager, or call `close`.
 
     A file that cannot be decoded costs its example, which is counted and never replaced. Equal files within
@@ -73,18 +70,16 @@ class MediaLoader:
         ahead: int = 2,
         pool: Any = None,
     ) -> None:
-        self.media = media
+        self._media = media
         self._batches, self._ahead = iter(batches), max(1, ahead)
         self._pool = pool or DecodePool(media, want="array", workers=workers)
         self._under_way: deque[Future[LoadedBatch]] = deque()
         self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = asyncio.new_event_loop()
         self._closing = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="media-loader", daemon=True)
-
-    def __iter__(self) -> Iterator[LoadedBatch]:
-        return self
+        self._thread.start()
 
     def __next__(self) -> LoadedBatch:
         """The next batch; waits for it.
@@ -109,17 +104,16 @@ class MediaLoader:
     def close(self) -> None:
         """Stop decoding and end the processes; safe to call twice, and from another thread."""
         with self._closing:
-            loop, self._closed = None if self._closed else self._loop, True
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join(_JOIN_S)
+            if self._closed:
+                return
+            self._closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_JOIN_S)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _plan(self) -> None:
@@ -135,20 +129,15 @@ class MediaLoader:
             with self._closing:
                 if planned is None or self._closed:
                     return
-                if self._loop is None:
-                    self._loop = asyncio.new_event_loop()
-                    self._thread.start()
                 self._under_way.append(asyncio.run_coroutine_threadsafe(self._load(planned), self._loop))
 
     def _run(self) -> None:
         """The thread's body."""
-        loop = self._loop
-        assert loop is not None
         try:
-            loop.run_forever()
-            loop.run_until_complete(self._end())
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._end())
         finally:
-            loop.close()
+            self._loop.close()
 
     async def _end(self) -> None:
         for task in self._tasks:
@@ -158,48 +147,37 @@ class MediaLoader:
 
     async def _load(self, planned: Sequence[Example]) -> LoadedBatch:
         """Load the frames of a batch, each part of each file once."""
-        if (task := asyncio.current_task()) is not None:
-            self._tasks.add(task)
-        files: dict[_File, asyncio.Task[Frames]] = {}
-        for example in planned:
-            key = self._file(example)
-            if key is not None and key not in files:
-                files[key] = asyncio.ensure_future(self._pool.sample(*key))
+        self._tasks.update(filter(None, [asyncio.current_task()]))
+        files = [self._file(example) for example in planned]
+        wanted = [file for file in dict.fromkeys(files) if file is not None]
+        decoding = {file: asyncio.ensure_future(self._pool.sample(*file)) for file in wanted}
         try:
-            await asyncio.gather(*files.values(), return_exceptions=True)
+            await asyncio.gather(*decoding.values(), return_exceptions=True)
         finally:
-            for task in files.values():
+            for task in decoding.values():
                 task.cancel()
         kept: list[int] = []
         frames: list[Frames | None] = []
         skipped: list[Skip] = []
-        for at, example in enumerate(planned):
-            try:
-                frames.append(self._frames(example, files))
+        for at, (example, file) in enumerate(zip(planned, files, strict=True)):
+            try:  # any other error ends the loader
+                frames.append(self._drawn(example) if file is None else decoding[file].result())
                 kept.append(at)
             except MediaError as error:
                 skipped.append(Skip(example.sample_id, error.reason, str(error)))
-        return LoadedBatch(
-            examples=tuple(planned[at] for at in kept),
-            frames=tuple(frames),
-            skipped=tuple(skipped),
-            kept=tuple(kept),
-        )
-
-    def _frames(self, example: Example, files: dict[_File, asyncio.Task[Frames]]) -> Frames | None:
-        """The decoded frames, or those of a scene, drawn now; any error but MediaError ends the loader."""
-        key = self._file(example)
-        if key is not None:
-            return files[key].result()
-        if example.data_type is DataType.TEXT:
-            return None
-        if example.scene is None:
-            raise MediaError("neither a file nor a scene", reason=RejectReason.MEDIA_MISSING)
-        return draw(example.scene, self.media)
+        return LoadedBatch(tuple(planned[at] for at in kept), tuple(frames), tuple(skipped), tuple(kept))
 
     def _file(self, example: Example) -> _File | None:
         """What to decode for an example; None for text and scenes without a file."""
         if example.path is None or example.data_type is DataType.TEXT:
             return None
         kind: MediaKind = "video" if example.data_type is DataType.VIDEO else "image"
-        return example.path, kind, self.media.focus(example.focus, example.problem)
+        return example.path, kind, self._media.focus(example.focus, example.problem)
+
+    def _drawn(self, example: Example) -> Frames | None:
+        """The frames of an example without a file."""
+        if example.data_type is DataType.TEXT:
+            return None
+        if example.scene is None:
+            raise MediaError("neither a file nor a scene", reason=RejectReason.MEDIA_MISSING)
+        return draw(example.scene, self._media)

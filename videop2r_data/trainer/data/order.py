@@ -35,13 +35,15 @@ class Order:
     Args:
         count: N; `ENDLESS` for a stream, which is taken in its own order.
         batch: B, prompts of a global step (over all processes and micro-batches).
-        seed: of the permutations.
         rank, world_size: r and W; W divides B.
         shuffle: False: the order of the file in every epoch.
-        tail: see above.
         lengths: estimated tokens per example, for `bucket`.
         bucket: batches whose examples are sorted by length among themselves; the batches themselves come in
             random order. 0: off.
+
+    Attributes:
+        batch_size: B.
+        steps_per_epoch: global steps of an epoch: rounded down for `drop`, up for `carry`.
 
     Raises:
         ConfigError: W does not divide B, or there are fewer examples than B.
@@ -67,14 +69,15 @@ class Order:
         bucket: int = 0,
     ) -> None:
         if batch < 1 or batch % world_size:
-            raise ConfigError(
-                f"{batch} prompts cannot be shared by {world_size} processes", where="batch.size"
-            )
+            wrong = f"{batch} prompts cannot be shared by {world_size} processes"
+            raise ConfigError(wrong, where="batch.size")
         if count < batch and (tail == "drop" or count < 1):
             hint = "lower batch.size, or set tail: carry"
             raise ConfigError(f"{count} examples fill no batch of {batch}", where="data", hint=hint)
-        self.count, self.batch_size = count, batch
-        self._seed, self._shuffle, self._carry = seed, shuffle, tail == "carry"
+        self._count, self.batch_size = count, batch
+        self._per_epoch = count if tail == "carry" else count - count % batch
+        self.steps_per_epoch = -(-self._per_epoch // batch)
+        self._seed, self._shuffle = seed, shuffle
         share = batch // world_size
         self._share = slice(rank * share, (rank + 1) * share)
         self._lengths = np.asarray(lengths, dtype=np.int64) if lengths is not None and bucket else None
@@ -92,33 +95,16 @@ class Order:
             bucket=spec.bucket, **share,
         )  # fmt: skip
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Global steps of an epoch: rounded down for `drop`, up for `carry`."""
-        return -(-self.count // self.batch_size) if self._carry else self.count // self.batch_size
-
-    @property
-    def _per_epoch(self) -> int:
-        """Examples that an epoch takes from its permutation."""
-        return self.count if self._carry else self.steps_per_epoch * self.batch_size
-
     def epoch(self, step: int) -> float:
         """Epochs done before a step, as a fraction."""
         return step * self.batch_size / self._per_epoch
 
     def global_batch(self, step: int) -> list[int]:
         """Indices of the B examples of a global step, the same in every process."""
-        start = step * self.batch_size
-        if self.count >= ENDLESS:
-            return list(range(start, start + self.batch_size))
-        epoch, at = divmod(start, self._per_epoch)
-        out: list[int] = []
-        while len(out) < self.batch_size:
-            out += self._permutation(epoch)[
-                at : min(at + self.batch_size - len(out), self._per_epoch)
-            ].tolist()
-            epoch, at = epoch + 1, 0
-        return out
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        if self._count >= ENDLESS:
+            return list(places)
+        return [int(self._permutation(at // self._per_epoch)[at % self._per_epoch]) for at in places]
 
     def batch(self, step: int) -> list[int]:
         """Indices of this process's share, B / W of them."""
@@ -126,9 +112,9 @@ class Order:
 
     def _permutation(self, epoch: int) -> Indices:
         if self._known is None or self._known[0] != epoch:
-            order = np.arange(self.count, dtype=np.int64)
+            order = np.arange(self._count, dtype=np.int64)
             if self._shuffle:
-                order = np.argsort(_draws(self.count, self._seed, "order", epoch), kind="stable")
+                order = np.argsort(_draws(self._count, self._seed, "order", epoch), kind="stable")
             self._known = (epoch, order if self._lengths is None else self._bucketed(order, epoch))
         return self._known[1]
 
@@ -136,7 +122,7 @@ class Order:
         """Sort windows of whole batches by length, then shuffle the batches within each window."""
         assert self._lengths is not None
         size, out = self.batch_size, order.copy()
-        whole = self.count - self.count % size
+        whole = self._count - self._count % size
         for start in range(0, whole, self._window):
             window = order[start : min(start + self._window, whole)]
             window = window[np.argsort(self._lengths[window], kind="stable")]
@@ -191,7 +177,7 @@ def derive(seed: int, *path: int | str) -> int:
 def rollout_seeds(
     seed: int, step: int, places: Sequence[int], group_size: int, kind: str = "rollout"
 ) -> list[int]:
-    """One seed per rollout.
+    """B * G seeds; number b * G + g belongs to rollout g of prompt b.
 
     Args:
         seed: the run's.
@@ -200,9 +186,6 @@ def rollout_seeds(
             nothing.
         group_size: G.
         kind: keeps the draws of different kinds of rollouts apart.
-
-    Returns:
-        B * G seeds; number b * G + g belongs to rollout g of prompt b.
 
     >>> rollout_seeds(0, 5, [3], 2) == [derive(0, "rollout", 5, 3, 0), derive(0, "rollout", 5, 3, 1)]
     True
@@ -213,10 +196,7 @@ def rollout_seeds(
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed the global generators for one optimizer step: dropout of adapters, and draws inside libraries.
 
-    Args:
-        seed: the run's.
-        step: optimizer step.
-        rank: of the process, so that dropout differs between processes.
+    The rank is in the seed, so that dropout differs between processes.
     """
     import torch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from videop2r_data.errors import ConfigError, MediaError, SourceError, first_line
-from videop2r_data.files import MediaRoots, find_media_roots, open_rows, resolve_media
+from videop2r_data.files import find_media_roots, open_rows, resolve_media
 from videop2r_data.schemas import (
     DataType,
     Focus,
@@ -43,13 +44,10 @@ _LOOKED_FOR = 32
 
 
 def read_examples(spec: DataSpec) -> Sequence[Example]:
-    """Read the examples of a data set; the demo stream comes back as an endless, lazy sequence.
-
-    Args:
-        spec: what to read; relative paths start from the current folder.
+    """Read the examples of a data set; relative paths start from the current folder.
 
     Returns:
-        An `ExampleSet`, or a `demo_stream.DemoStream` for `source: demo`.
+        An `ExampleSet`, or a `DemoStream` for `source: demo`.
 
     Raises:
         SourceError: nothing can be read, or every row is bad.
@@ -65,7 +63,7 @@ def read_examples(spec: DataSpec) -> Sequence[Example]:
         split=spec.split,
         revision=spec.revision,
     )
-    reader = RowReader(spec, find_media_roots(spec.source, base=Path(), media_root=spec.media_root))
+    reader = _Reader(spec)
     stop = None if spec.limit is None else spec.start + spec.limit
     bad: list[Skip] = []
 
@@ -78,78 +76,63 @@ def read_examples(spec: DataSpec) -> Sequence[Example]:
                 yield read
 
     found = ExampleSet(good(), bad, revision=source.revision)
-    _check(spec, found)
-    return found
-
-
-def _check(spec: DataSpec, found: ExampleSet) -> None:
-    """Refuse data without a good row, or without any of the first media files; single missing files only
-    lose examples."""
-    if not found and found.skipped:
-        first = found.skipped[0]
-        raise SourceError(
-            f"none of {len(found.skipped)} rows can be used; the first: {first.reason}: {first.detail}",
-            where=spec.source,
-            hint=f"read it as another config than {spec.config!r}, with data.style: agnostic where rows have "
-            "no observation, or convert it with p2r-data build",
-        )
     if not found:
-        raise SourceError(
-            f"no rows from row {spec.start} on",
-            where=f"{spec.source}, config {spec.config!r}",
-            hint="lower start",
-        )
-    paths: Iterator[Path] = (e.path for e in found if e.path is not None)
-    looked = list(islice(paths, _LOOKED_FOR))
+        raise _nothing(spec, found.skipped)
+    looked = list(islice((example.path for example in found if example.path is not None), _LOOKED_FOR))
+    # Single missing files only lose examples.
     if looked and not any(path.is_file() for path in looked):
         raise ConfigError(
             f"none of the first {len(looked)} media files is there",
             where=str(looked[0]),
             hint="name the folder that the rows' `path` is relative to with --media-root (data.media_root)",
         )
+    return found
+
+
+def _nothing(spec: DataSpec, skipped: Sequence[Skip]) -> SourceError:
+    if not skipped:
+        return SourceError(
+            f"no rows from row {spec.start} on",
+            where=f"{spec.source}, config {spec.config!r}",
+            hint="lower start",
+        )
+    return SourceError(
+        f"none of {len(skipped)} rows can be used; the first: {skipped[0].reason}: {skipped[0].detail}",
+        where=spec.source,
+        hint=f"read it as another config than {spec.config!r}, with data.style: agnostic where rows have "
+        "no observation, or convert it with p2r-data build",
+    )
 
 
 class _BadRowError(Exception):
-    """Why a row is left out: reason, field and detail are its `args`."""
+    """Why a row is left out."""
+
+    def __init__(self, field: str, detail: str, reason: str = RejectReason.BAD_ROW) -> None:
+        super().__init__(detail)
+        self.field, self.detail, self.reason = field, detail, reason
 
 
-class RowReader:
-    """Turns rows into examples.
+class _Reader:
+    """Turns rows into examples; the config and the style of `spec` decide what is learnt."""
 
-    Args:
-        spec: config and style decide what is learnt.
-        roots: where each source's media lie.
-    """
-
-    def __init__(self, spec: DataSpec, roots: MediaRoots) -> None:
+    def __init__(self, spec: DataSpec) -> None:
         self._spec = spec
         self._parser = trace_parser(spec.grammar)
-        self._roots = roots
-        self._scenes: dict[Path, dict[str, SceneSample]] = {}
+        self._roots = find_media_roots(spec.source, base=Path(), media_root=spec.media_root)
+        self._scenes = cache(_read_scenes)
         self._rates = _read_rates(spec.pass_rate.file) if spec.pass_rate and spec.pass_rate.file else None
 
-    def read(self, where: str, row: Any) -> Example | Skip:
-        """One row.
-
-        Args:
-            where: file and row, for the `Skip`.
-            row: a mapping with the columns of `schemas.rows` or of the official release; a text says why the
-                row cannot be read.
-
-        Raises:
-            ConfigError: the row has media and no media root is known: no row could be read.
-        """
-        if not isinstance(row, Mapping):
-            told = row if isinstance(row, str) else f"a {type(row).__name__}, not a row of columns"
-            return Skip(where, RejectReason.BAD_ROW, f"{where}: {told}")
+    def read(self, where: str, row: Mapping[str, Any] | str) -> Example | Skip:
+        """One row, or why it is none; `where` is its file and number."""
+        if isinstance(row, str):
+            return Skip(where, RejectReason.BAD_ROW, f"{where}: {row}")
         name = row.get("sample_id") or row.get("problem_id")
-        sample_id = str(name) if name not in (None, "") else where
+        sample_id = where if name in (None, "") else str(name)
         try:
             self._check_rate(row)
             return self._example(sample_id, row)
         except _BadRowError as bad:
-            reason, field, detail = bad.args
-            return Skip(sample_id, reason, f'{where}, field "{field}": {detail}')
+            return Skip(sample_id, bad.reason, f'{where}, field "{bad.field}": {bad.detail}')
 
     def _example(self, sample_id: str, row: Mapping[str, Any]) -> Example:
         problem = _text(row, "problem")
@@ -159,7 +142,7 @@ class RowReader:
         reference = strip_answer_tag(_text(row, "solution"))
         fault = check_reference(kind, reference, options)
         if fault is not None:
-            raise _BadRowError(RejectReason.BAD_REFERENCE, "solution", fault)
+            raise _BadRowError("solution", fault, RejectReason.BAD_REFERENCE)
         return Example(
             sample_id=sample_id,
             problem=problem,
@@ -178,31 +161,24 @@ class RowReader:
         wanted = self._spec.pass_rate
         if wanted is None:
             return
-        told, field = row.get(wanted.column), wanted.column
+        field, told = wanted.column, row.get(wanted.column)
         if self._rates is not None:
             names = (str(row.get(name)) for name in ("sample_id", "problem_id"))
-            told, field = (
-                next((self._rates[name] for name in names if name in self._rates), None),
-                wanted.file,
-            )
+            field, told = wanted.file, next((self._rates[n] for n in names if n in self._rates), None)
         try:
             rate = float(told)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             rate = math.nan
         if not 0 <= rate <= 1:
-            raise _BadRowError(NO_PASS_RATE, field, f"a share from 0 to 1 is needed, got {told!r:.60}")
+            raise _BadRowError(field, f"a share from 0 to 1 is needed, got {told!r:.60}", NO_PASS_RATE)
         if not wanted.low <= rate <= wanted.high:
             detail = f"{rate:g} is outside of {wanted.low:g} to {wanted.high:g}"
-            raise _BadRowError(PASS_RATE, field, detail)
+            raise _BadRowError(field, detail, PASS_RATE)
 
     def _scene(self, sample_id: str, problem: str) -> SceneSample | None:
         """The scene behind a question, if its media lie in a demo world that has just this question."""
         root = self._roots.known(sample_id)
-        if root is None:
-            return None
-        if root not in self._scenes:
-            self._scenes[root] = _read_scenes(root)
-        found = self._scenes[root].get(sample_id.rpartition("/")[2])
+        found = self._scenes(root).get(sample_id.rpartition("/")[2]) if root else None
         return found if found is not None and found.question.problem == problem else None
 
     def _path(self, sample_id: str, row: Mapping[str, Any]) -> Path:
@@ -210,48 +186,40 @@ class RowReader:
         try:
             return resolve_media(self._roots.root(sample_id), relative)
         except MediaError as error:
-            raise _BadRowError(error.reason, "path", str(error)) from None
+            raise _BadRowError("path", str(error), error.reason) from None
 
     def _target(self, row: Mapping[str, Any]) -> str:
         """The completion to learn, checked: `output`, or `process` (its thought and answer) alone."""
-        if self._spec.style == "process":
-            return self._trace("output", _text(row, "output"))
-        if not row.get("process"):
-            return parse_trace(self._trace("output", _text(row, "output"))).process
+        if self._spec.style == "process" or not row.get("process"):
+            output = _text(row, "output")
+            self._check_trace("output", output)
+            return output if self._spec.style == "process" else parse_trace(output).process
         process = _text(row, "process")
         if not row.get("output") and "<answer>" not in process:
             # the layout of Video-R1-COT-165k: the thought alone, and the answer in `solution`, in its tag;
             # the line between them is that of the public code [tulerfeng/Video-R1, sft_video.py]
             process = f"{process}\n<answer>{strip_answer_tag(_text(row, 'solution'))}</answer>"
         # The parser reports faults of whole traces: put an observation before it.
-        self._trace("process", f"<observation>-</observation>{process}")
+        self._check_trace("process", f"<observation>-</observation>{process}")
         return process
 
-    def _trace(self, name: str, text: str) -> str:
+    def _check_trace(self, field: str, text: str) -> None:
         fault = self._parser.spans(text).fault
         if fault is not None:
             grammar = self._parser.grammar
             what = "process-aware trace" if grammar == default_grammar() else f"trace {grammar.name}"
-            raise _BadRowError(fault.value, name, f"no {what}: {text[:60]!r}")
-        return text
+            raise _BadRowError(field, f"no {what}: {text[:60]!r}", fault.value)
 
 
 def _read_rates(path: str) -> dict[str, Any]:
-    """sample_id -> pass rate.
-
-    Raises:
-        ConfigError: there is no such file, or it is no JSON object.
-    """
+    """sample_id or problem_id -> pass rate."""
     try:
         found = orjson.loads(Path(path).expanduser().read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise ConfigError(f"no pass rates can be read: {first_line(error)}", where=path) from error
     if not isinstance(found, dict):
-        raise ConfigError(
-            f"a JSON {type(found).__name__}, not an object",
-            where=path,
-            hint='write the ids and their rates: {"pool/1": 0.25}',
-        )
+        hint = 'write the ids and their rates: {"pool/1": 0.25}'
+        raise ConfigError(f"a JSON {type(found).__name__}, not an object", where=path, hint=hint)
     return found
 
 
@@ -270,7 +238,7 @@ def _read_scenes(root: Path) -> dict[str, SceneSample]:
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise _BadRowError(RejectReason.BAD_ROW, name, f"text is needed, got {value!r:.60}")
+        raise _BadRowError(name, f"text is needed, got {value!r:.60}")
     return value
 
 
@@ -278,10 +246,10 @@ def _focus(row: Mapping[str, Any], data_type: DataType) -> Focus:
     """The part of the clip; data sets without parts have no columns for it."""
     for name in ("start_s", "end_s"):
         if not isinstance(row.get(name), int | float | None):
-            raise _BadRowError(RejectReason.BAD_ROW, name, f"seconds are needed, got {row[name]!r:.60}")
+            raise _BadRowError(name, f"seconds are needed, got {row[name]!r:.60}")
     focus = Focus(row.get("start_s"), row.get("end_s"))
     if fault := part_fault(*focus.part, data_type):
-        raise _BadRowError(RejectReason.BAD_ROW, "start_s", fault)
+        raise _BadRowError("start_s", fault)
     return focus
 
 
@@ -291,7 +259,7 @@ def _member(kind: Any, row: Mapping[str, Any], name: str) -> Any:
         return kind(value)
     except ValueError:
         allowed = ", ".join(k.value for k in kind)
-        raise _BadRowError(RejectReason.BAD_ROW, name, f"got {value!r:.60}, allowed: {allowed}") from None
+        raise _BadRowError(name, f"got {value!r:.60}, allowed: {allowed}") from None
 
 
 def _options(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -301,11 +269,10 @@ def _options(row: Mapping[str, Any]) -> tuple[str, ...]:
         try:
             value = orjson.loads(value)
         except orjson.JSONDecodeError:
-            raise _BadRowError(
-                RejectReason.BAD_ROW, "options", f"no list: {value[:60]!r} (p2r-data build reads it)"
-            ) from None
+            detail = f"no list: {value[:60]!r} (p2r-data build reads it)"
+            raise _BadRowError("options", detail) from None
     if not value:
         return ()
     if not isinstance(value, list | tuple) or not all(isinstance(o, str) for o in value):
-        raise _BadRowError(RejectReason.BAD_ROW, "options", f"a list of texts is needed, got {value!r:.60}")
+        raise _BadRowError("options", f"a list of texts is needed, got {value!r:.60}")
     return tuple(value)

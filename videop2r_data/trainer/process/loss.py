@@ -49,7 +49,8 @@ few updates per rollout there are none; `ratio` and `clip_fraction` in the metri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -60,8 +61,6 @@ from videop2r_data.trainer.settings.rl import LossSpec
 
 LIMIT = 20.0
 """Log ratios are cut to this size before exp: beyond, float32 would sooner or later overflow."""
-
-
 BLIND_LIMIT = 10.0
 """Divergence of a token from what is said to a black clip, beyond which PAPO raises it no further."""
 
@@ -156,24 +155,27 @@ def policy_loss(
     fine = mask.clone()
     for each in models:
         fine &= torch.isfinite(each)
+    mean = partial(_reduce, mask=mask, fine=fine, spec=spec, denominators=denominators)
     now = torch.where(fine, logps, 0.0).float()
-    old = now.detach() if old_logps is None else torch.where(fine, old_logps, 0.0).float().detach()
-    kl = _k3(now, None if ref_logps is None else torch.where(fine, ref_logps, 0.0).float().detach())
-    tis = None if drawn_logps is None else tis_weights(old, drawn_logps, spec.tis_cap)
-    parts = _Parts(now - old, kl, mask, fine, spec, denominators, tis)
-    surrogates = [_surrogate(parts, stream) for stream in streams]
-    policy = now.new_zeros(())
-    for stream, found in zip(streams, surrogates, strict=True):
-        policy = policy - parts.reduce(stream.mask * found.value, stream.mask)
-    loss = policy + spec.beta * parts.penalty(streams) if spec.beta > 0 else policy
-    metrics = _log(parts, streams, surrogates)
+    old = now.detach() if old_logps is None else _held(old_logps, fine)
+    kl = torch.zeros_like(now) if ref_logps is None else _k3(now, _held(ref_logps, fine))
+    tis = None if drawn_logps is None else tis_weights(old, _held(drawn_logps, fine), spec.tis_cap)
+    policy, metrics = _policy(now - old, streams, tis=tis, fine=fine, spec=spec, mean=mean)
+    loss = policy
+    if spec.beta > 0:
+        over = [mask] if spec.kl_over == "completion" else [stream.mask for stream in streams]
+        terms = [mean(weights * kl, weights) for weights in over] or [kl.sum() * 0.0]
+        loss = policy + spec.beta * torch.stack(terms).sum()
+    metrics |= {"kl": _tally(kl, fine), "nonfinite": _tally(~fine, mask)}
+    if tis is not None:
+        metrics |= {"tis/weight": _tally(tis, fine), "tis/truncated": _tally(tis >= spec.tis_cap, fine)}
     if blind_logps is not None:
-        apart = _k3(now, torch.where(fine, blind_logps, 0.0).float().detach()).clamp(max=BLIND_LIMIT)
-        loss = loss - spec.perception * parts.reduce(apart, mask)
+        apart = _k3(now, _held(blind_logps, fine)).clamp(max=BLIND_LIMIT)
+        loss = loss - spec.perception * mean(apart, mask)
         metrics["kl_blind"] = _tally(apart, fine)
     if spec.entropy > 0:
-        loss = loss - spec.entropy * parts.reduce(now, mask)
-    metrics["policy"] = torch.stack([policy.detach().double(), torch.zeros_like(policy).double()]).detach()
+        loss = loss - spec.entropy * mean(now, mask)
+    metrics["policy"] = torch.stack([policy.detach().double(), torch.zeros_like(policy, dtype=torch.double)])
     if entropy is not None:
         metrics["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
     return LossResult(loss, metrics)
@@ -210,89 +212,68 @@ def mismatch(logps: Tensor, drawn_logps: Tensor, where: Tensor) -> dict[str, Ten
     }
 
 
-class _Parts(NamedTuple):
-    """Inputs of all streams, [N, C]; `fine`: the log-probability under every model is finite; `tis`: weights
-    of truncated importance sampling."""
-
-    log_ratio: Tensor
-    kl: Tensor
-    mask: Tensor
-    fine: Tensor
-    spec: LossSpec
-    denominators: Denominators
-    tis: Tensor | None = None
-
-    def reduce(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Sum of weighted values, divided as `spec.reduction` says; scalar."""
-        total = torch.where(self.fine, values, 0.0).sum(dim=1)
-        if self.spec.reduction == "token":
-            return total.sum() / max(self.denominators.tokens, 1)
-        if self.spec.reduction == "constant":
-            return total.sum() / (max(self.denominators.sequences, 1) * self.denominators.longest)
-        over = weights > 0 if self.spec.reduction == "segment" else self.mask
-        return (total / (over & self.mask).sum(dim=1).clamp(min=1)).sum() / max(
-            self.denominators.sequences, 1
-        )
-
-    def penalty(self, streams: Sequence[Stream]) -> Tensor:
-        """KL under the same reduction, once per completion or once per stream."""
-        if self.spec.kl_over == "completion":
-            return self.reduce(self.kl, self.mask)
-        parts = [self.reduce(stream.mask * self.kl, stream.mask) for stream in streams]
-        return torch.stack(parts).sum() if parts else self.kl.sum() * 0.0
+def _held(logps: Tensor, fine: Tensor) -> Tensor:
+    """Another model's log-probabilities, which no gradient reaches; 0 where they do not count."""
+    return torch.where(fine, logps, 0.0).float().detach()
 
 
-class _Surrogate(NamedTuple):
-    """Of one stream, [N, C]: rho, min(rho A, clip(rho) A), mask of trained and mask of clipped tokens."""
+def _reduce(
+    values: Tensor, weights: Tensor, *, mask: Tensor, fine: Tensor, spec: LossSpec, denominators: Denominators
+) -> Tensor:
+    """Sum of weighted values over the tokens whose log-probabilities are all finite (`fine`), divided as
+    `spec.reduction` says; scalar."""
+    total = torch.where(fine, values, 0.0).sum(dim=1)
+    if spec.reduction == "token":
+        return total.sum() / max(denominators.tokens, 1)
+    sequences = max(denominators.sequences, 1)
+    if spec.reduction == "constant":
+        return total.sum() / (sequences * denominators.longest)
+    over = weights > 0 if spec.reduction == "segment" else mask
+    return (total / (over & mask).sum(dim=1).clamp(min=1)).sum() / sequences
 
-    ratio: Tensor
-    value: Tensor
-    reached: Tensor
-    clipped: Tensor
+
+def _policy(
+    log_ratio: Tensor,
+    streams: Sequence[Stream],
+    *,
+    tis: Tensor | None,
+    fine: Tensor,
+    spec: LossSpec,
+    mean: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss without KL, and sums with counts over the tokens that a stream reaches."""
+    low, high = spec.clip_range
+    policy = log_ratio.new_zeros(())
+    clipped, reached = torch.zeros_like(fine), torch.zeros_like(fine)
+    ratios = _tally(log_ratio, reached)
+    metrics: dict[str, Tensor] = {}
+    for stream in streams:
+        own = fine & (stream.mask > 0)
+        ratio = _ratio(log_ratio, own, fine, spec)
+        a = stream.advantage.float()[:, None]
+        value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
+        value = value if tis is None else tis * value
+        policy = policy - mean(stream.mask * value, stream.mask)
+        # Clipping stops a gradient only where the ratio has already moved in the direction of the advantage.
+        stopped = own & (((ratio < low) & (a < 0)) | ((ratio > high) & (a > 0)))
+        metrics[f"clip_fraction/{stream.name}"] = _tally(stopped, own)
+        clipped, reached = clipped | stopped, reached | own
+        ratios = ratios + _tally(ratio, own)
+    return policy, metrics | {"clip_fraction": _tally(clipped, reached), "ratio": ratios}
 
 
-def _surrogate(parts: _Parts, stream: Stream) -> _Surrogate:
-    low, high = parts.spec.clip_range
-    reached = parts.fine & (stream.mask > 0)
-    log_ratio = parts.log_ratio
-    if parts.spec.ratio != "token":
-        over = reached if parts.spec.ratio == "segment" else parts.fine
+def _ratio(log_ratio: Tensor, own: Tensor, fine: Tensor, spec: LossSpec) -> Tensor:
+    """rho [N, C] of a stream, whose tokens are `own`."""
+    if spec.ratio != "token":
+        over = own if spec.ratio == "segment" else fine
         count = over.sum(dim=1, keepdim=True).clamp(min=1)
         mean = torch.where(over, log_ratio, 0.0).sum(dim=1, keepdim=True) / count
-        own = log_ratio - log_ratio.detach()  # 0, with the gradient of each token
-        log_ratio = mean.expand_as(log_ratio) if parts.spec.ratio == "segment" else mean.detach() + own
-    ratio = log_ratio.clamp(-LIMIT, LIMIT).exp()
-    a = stream.advantage.float()[:, None]
-    value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
-    if parts.tis is not None:
-        value = torch.where(parts.fine, parts.tis, 0.0) * value
-    # Clipping stops a gradient only where the ratio has already moved in the direction of the advantage.
-    clipped = ((ratio < low) & (a < 0)) | ((ratio > high) & (a > 0))
-    return _Surrogate(ratio, value, reached, clipped & reached)
+        each = log_ratio - log_ratio.detach()  # 0, with the gradient of each token
+        log_ratio = mean.expand_as(log_ratio) if spec.ratio == "segment" else mean.detach() + each
+    return log_ratio.clamp(-LIMIT, LIMIT).exp()
 
 
-def _log(parts: _Parts, streams: Sequence[Stream], surrogates: Sequence[_Surrogate]) -> dict[str, Tensor]:
-    """Sums with counts over the tokens that a stream reaches (KL: over all)."""
-    none = torch.zeros_like(parts.fine)
-    clipped, reached, ratio = none, none, _tally(parts.kl, none)
-    metrics: dict[str, Tensor] = {}
-    for stream, found in zip(streams, surrogates, strict=True):
-        metrics[f"clip_fraction/{stream.name}"] = _tally(found.clipped, found.reached)
-        clipped, reached = clipped | found.clipped, reached | found.reached
-        ratio = ratio + _tally(found.ratio, found.reached)
-    metrics["clip_fraction"] = _tally(clipped, reached)
-    metrics["ratio"] = ratio
-    metrics["kl"] = _tally(parts.kl, parts.fine)
-    metrics["nonfinite"] = _tally(~parts.fine, parts.mask)
-    if parts.tis is not None:
-        metrics["tis/weight"] = _tally(parts.tis, parts.fine)
-        metrics["tis/truncated"] = _tally(parts.tis >= parts.spec.tis_cap, parts.fine)
-    return metrics
-
-
-def _k3(now: Tensor, ref: Tensor | None) -> Tensor:
-    if ref is None:
-        return torch.zeros_like(now)
+def _k3(now: Tensor, ref: Tensor) -> Tensor:
     # Only the upper side is limited: exp overflows there. On the lower side the estimate is nearly linear,
     # and a limit would end its gradient where the policy has drifted furthest.
     difference = (ref - now).clamp(max=LIMIT)
