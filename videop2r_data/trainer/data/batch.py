@@ -26,8 +26,7 @@ PARTS = {
     IMAGE: ("image_grid_thw", "pixel_values", ()),
     VIDEO: ("video_grid_thw", "pixel_values_videos", ("second_per_grid_ts",)),
 }
-"""Kind -> the media keys that hold its grids, its patches (one row each), and its values per image or
-clip."""
+"""Kind -> the media keys of its grids, its patches (one row each), and its values per image or clip."""
 
 
 @dataclass
@@ -109,19 +108,13 @@ class PromptBatch:
         return len(self.examples)
 
     def for_generation(self, repeat: int) -> dict[str, Tensor]:
-        """Left-padded prompts, each `repeat` times in a row: long [B * repeat, Lp] each.
-
-        Returns:
-            `input_ids`, `attention_mask` and `mm_token_type_ids`. The media are those of the B prompts.
-        """
-        lengths = [len(row) for row in self.ids]
-        longest = max(lengths, default=0)
-        out = {
-            "input_ids": _filled(self.ids, longest, self.pad_id, left=True),
-            "attention_mask": _filled([[1] * n for n in lengths], longest, 0, left=True),
-            "mm_token_type_ids": _filled(self.types, longest, 0, left=True),
+        """Left-padded prompts without their media, each `repeat` times in a row: long [B * repeat, Lp]."""
+        ones = [[1] * len(row) for row in self.ids]
+        return {
+            "input_ids": _filled(self.ids, self.pad_id, repeat, left=True),
+            "attention_mask": _filled(ones, 0, repeat, left=True),
+            "mm_token_type_ids": _filled(self.types, 0, repeat, left=True),
         }
-        return {name: rows.repeat_interleave(repeat, dim=0) for name, rows in out.items()}
 
     def with_completions(self, completions: Sequence[Sequence[int]], repeat: int) -> ModelInputs:
         """Prompts and completions in one row each.
@@ -136,36 +129,30 @@ class PromptBatch:
         if repeat < 1 or len(completions) != len(self) * repeat:
             raise ValueError(f"{len(completions)} completions for {len(self)} prompts times {repeat}")
         for i, completion in enumerate(completions):
-            stray = self.media_ids.intersection(completion)
-            if stray:
-                raise ValueError(
-                    f"completion {i} holds media tokens {sorted(stray)}: suppress them when sampling"
-                )
+            if stray := sorted(self.media_ids.intersection(completion)):
+                raise ValueError(f"completion {i} holds media tokens {stray}: suppress them when sampling")
         starts = torch.tensor([len(row) for row in self.ids], dtype=torch.long).repeat_interleave(repeat)
         lengths = torch.tensor([len(c) for c in completions], dtype=torch.long)
         ends = starts + lengths
         longest = int(ends.max()) if len(ends) else 0
-        ids = _filled(self.ids, longest, self.pad_id).repeat_interleave(repeat, dim=0)
-        for row, start, completion in zip(ids, starts.tolist(), completions, strict=True):
-            row[start : start + len(completion)] = torch.tensor(completion, dtype=torch.long)
-        return ModelInputs(
-            input_ids=ids,
-            attention_mask=(torch.arange(longest) < ends[:, None]).long(),
-            types=_filled(self.types, longest, 0).repeat_interleave(repeat, dim=0),
-            starts=starts,
-            lengths=lengths,
-            media=self.media,
-            repeat=repeat,
-        )
+        ids = _filled(self.ids, self.pad_id, repeat, longest)
+        for row, start, end, completion in zip(ids, starts, ends, completions, strict=True):
+            row[start:end] = torch.tensor(completion, dtype=torch.long)
+        mask = (torch.arange(longest) < ends[:, None]).long()
+        types = _filled(self.types, 0, repeat, longest)
+        return ModelInputs(ids, mask, types, starts, lengths, self.media, repeat)
 
 
-def _filled(rows: Sequence[Sequence[int]], length: int, value: int, *, left: bool = False) -> Tensor:
-    """Rows of different lengths as long [rows, length], padded with a value."""
-    out = torch.full((len(rows), length), value, dtype=torch.long)
+def _filled(
+    rows: Sequence[Sequence[int]], value: int, repeat: int, width: int = 0, *, left: bool = False
+) -> Tensor:
+    """Rows of different lengths, each `repeat` times: long [rows * repeat, width or more], padded."""
+    width = max([width, *map(len, rows)])
+    out = torch.full((len(rows), width), value, dtype=torch.long)
     for line, row in zip(out, rows, strict=True):
-        start = length - len(row) if left else 0
+        start = width - len(row) if left else 0
         line[start : start + len(row)] = torch.tensor(row, dtype=torch.long)
-    return out
+    return out.repeat_interleave(repeat, dim=0)
 
 
 def media_tokens(types: Tensor) -> dict[int, list[int]]:
@@ -183,7 +170,7 @@ def select_media(
     Args:
         media: of all prompts.
         tokens: as `media_tokens` counts them.
-        prompts: indices of the ones wanted.
+        prompts: indices.
 
     Raises:
         ValueError: tokens and grids do not fit each other.
@@ -192,18 +179,12 @@ def select_media(
         return dict(media)
     out: dict[str, Tensor] = {}
     for kind, (grid, by_patch, by_item) in PARTS.items():
-        if grid not in media:
-            continue
-        owner = owners(media[grid], tokens[kind])
+        owner = owners(media[grid], tokens[kind]) if grid in media else []
         items = [i for prompt in prompts for i, who in enumerate(owner) if who == prompt]
-        if not items:
-            continue
-        chosen = torch.tensor(items, device=media[grid].device)
-        for name in (grid, *by_item):
-            if name in media:
-                out[name] = media[name][chosen]
-        pieces = media[by_patch].split(media[grid].prod(-1).tolist())
-        out[by_patch] = torch.cat([pieces[i] for i in items])
+        if items:
+            out |= {name: media[name][items] for name in (grid, *by_item) if name in media}
+            pieces = media[by_patch].split(media[grid].prod(-1).tolist())
+            out[by_patch] = torch.cat([pieces[i] for i in items])
     return out
 
 

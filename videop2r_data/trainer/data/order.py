@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,13 +87,10 @@ class Order:
     @classmethod
     def of(cls, spec: DataSpec, examples: Sequence[Example], *, batch: int, seed: int, **share: int) -> Order:
         """The order that a `DataSpec` asks for; `share`: `rank` and `world_size`."""
-        lengths = None
-        if spec.bucket and len(examples) < ENDLESS:
-            lengths = [estimated_tokens(example, spec.media) for example in examples]
-        return cls(
-            len(examples), batch=batch, seed=seed, shuffle=spec.shuffle, tail=spec.tail, lengths=lengths,
-            bucket=spec.bucket, **share,
-        )  # fmt: skip
+        known = examples if spec.bucket and len(examples) < ENDLESS else ()
+        lengths = [estimated_tokens(example, spec.media) for example in known] or None
+        said: dict[str, Any] = {"shuffle": spec.shuffle, "tail": spec.tail, "bucket": spec.bucket, **share}
+        return cls(len(examples), batch=batch, seed=seed, lengths=lengths, **said)
 
     def epoch(self, step: int) -> float:
         """Epochs done before a step, as a fraction."""
@@ -112,26 +109,31 @@ class Order:
 
     def _permutation(self, epoch: int) -> Indices:
         if self._known is None or self._known[0] != epoch:
-            order = np.arange(self._count, dtype=np.int64)
-            if self._shuffle:
-                order = np.argsort(_draws(self._count, self._seed, "order", epoch), kind="stable")
-            self._known = (epoch, order if self._lengths is None else self._bucketed(order, epoch))
+            order = self._mixed(self._count, "order", epoch)
+            if self._lengths is not None:
+                self._bucket(order, self._lengths, epoch)
+            self._known = (epoch, order)
         return self._known[1]
 
-    def _bucketed(self, order: Indices, epoch: int) -> Indices:
-        """Sort windows of whole batches by length, then shuffle the batches within each window."""
-        assert self._lengths is not None
-        size, out = self.batch_size, order.copy()
-        whole = self._count - self._count % size
-        for start in range(0, whole, self._window):
-            window = order[start : min(start + self._window, whole)]
-            window = window[np.argsort(self._lengths[window], kind="stable")]
-            batches = window.reshape(-1, size)
-            if self._shuffle:
-                draws = _draws(len(batches), self._seed, "bucket", epoch, start)
-                batches = batches[np.argsort(draws, kind="stable")]
-            out[start : start + window.size] = batches.reshape(-1)
-        return out
+    def _bucket(self, order: Indices, lengths: Indices, epoch: int) -> None:
+        """Sort windows of whole batches by length, then mix the batches within each window; in place."""
+        whole = order[: self._count - self._count % self.batch_size]
+        for start in range(0, len(whole), self._window):
+            window = whole[start : start + self._window]
+            batches = window[np.argsort(lengths[window], kind="stable")].reshape(-1, self.batch_size)
+            window[:] = batches[self._mixed(len(batches), "bucket", epoch, start)].reshape(-1)
+
+    def _mixed(self, count: int, *name: int | str) -> Indices:
+        """The permutation of 0 to count - 1 with a name: sorted by splitmix64, equal on every machine."""
+        if not self._shuffle:
+            return np.arange(count, dtype=np.int64)
+        text = "/".join(map(str, (self._seed, *name)))
+        start = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+        with np.errstate(over="ignore"):
+            z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(start)
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
 
 
 def estimated_tokens(example: Example, media: MediaSpec) -> int:
@@ -140,16 +142,6 @@ def estimated_tokens(example: Example, media: MediaSpec) -> int:
     frames = {DataType.TEXT: 0, DataType.IMAGE: 1, DataType.VIDEO: -(-media.frames // 2)}[example.data_type]
     # 4 characters to a token in English, roughly; only the ranking by length matters
     return text // 4 + frames * media.max_pixels // media.factor**2
-
-
-def _draws(count: int, *name: object) -> NDArray[np.uint64]:
-    """`count` draws of 64 bits from a name: splitmix64 over a hashed start, equal on every machine."""
-    seed = int.from_bytes(hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest(), "big")
-    with np.errstate(over="ignore"):
-        z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
 
 
 # Random numbers. No generator lives on from step to step: each number comes from a seed that is a function of

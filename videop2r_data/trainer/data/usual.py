@@ -65,9 +65,7 @@ def _guesses(example: Example) -> list[tuple[_Group, str, frozenset[str]]]:
     right = reference_labels(example.reference, example.options) if example.options else None
     if right is not None:
         options = option_set(example.options)
-        said, letters = (
-            " / ".join(sorted(options.keys[options.labels[x]] for x in right)),
-            " / ".join(sorted(right)),
-        )
+        said = " / ".join(sorted(options.keys[options.labels[x]] for x in right))
+        letters = " / ".join(sorted(right))
         on_offer = frozenset(options.keys) if len(right) == 1 else on_offer
     return [(("text", asked), said, on_offer), (("type", (kind, len(example.options))), letters, frozenset())]

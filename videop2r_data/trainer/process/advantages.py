@@ -14,7 +14,7 @@ Which reward reaches which tokens is the objective's choice: `settings/objective
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -136,15 +136,14 @@ def streams(
     real = completion_mask.float()
     reached = {"all": real} | {one.key: masks[one.name].float() * real for one in table.streams}
 
-    def normalised(parts: Sequence[str]) -> Tensor:
-        rewards, scored = table.earned(parts)
-        return advantages(rewards, scored, table.group_size, std=spec.std, eps=spec.eps)
-
     found = []
     for one in objective.entry.earned(table.streams):
-        parts = [normalised(names) for names in one.sums]
+        parts = [
+            advantages(*table.earned(names), table.group_size, std=spec.std, eps=spec.eps)
+            for names in one.sums
+        ]
         if one.batch:
-            parts = [table.weights[names[0]] * part for names, part in zip(one.sums, parts, strict=True)]
+            parts = [table.weights[name] * part for (name,), part in zip(one.sums, parts, strict=True)]
         values = functools.reduce(torch.add, parts)
         if one.batch:
             values = _over_batch(values, spec, sums)

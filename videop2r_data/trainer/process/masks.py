@@ -9,8 +9,10 @@ that owns its first byte.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Self
 
 from videop2r_data.errors import ConfigError
@@ -170,17 +172,12 @@ def _shares(rest: Sequence[str], unattributable: Unattributable, grammar: TraceG
 
 def _owners(pieces: Sequence[bytes], text: str, borders: Sequence[tuple[int, str]]) -> Iterator[str | None]:
     """The stream that owns the first byte of each token; None behind the last border."""
-    edges: list[tuple[int, str]] = []
-    end, last = 0, 0
-    for border, stream in borders:
-        end += len(text[last:border].encode(errors="surrogateescape"))
-        last = border
-        edges.append((end, stream))
-    at, n = 0, 0
+    cuts = pairwise([0, *(border for border, _ in borders)])
+    ends = list(accumulate(len(text[a:b].encode(errors="surrogateescape")) for a, b in cuts))
+    at = 0
     for piece in pieces:
-        while n < len(edges) and at >= edges[n][0]:
-            n += 1
-        yield edges[n][1] if n < len(edges) else None
+        n = bisect_right(ends, at)
+        yield borders[n][1] if n < len(ends) else None
         at += len(piece)
 
 

@@ -37,12 +37,9 @@ from videop2r_data.validators import extract_answer, score
 # Paid lengths.
 
 
-Bounds = tuple[int, int]
-"""Lowest and highest paid length in tokens, both inclusive."""
-
-
-def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> Bounds | None:
-    """Quantiles of the lengths of the correct rollouts, widened by the slack; None if they are too few.
+def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> tuple[int, int] | None:
+    """Lowest and highest paid length in tokens, inclusive: quantiles of the lengths of the correct rollouts,
+    widened by the slack; None if they are too few.
 
     >>> dynamic_bounds([100, 100, 110, 120, 400], DynamicLengthSpec())
     (90, 132)
@@ -57,6 +54,10 @@ def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> Bounds | 
 
 
 # Rewards.
+
+
+_KINDS = ("accuracy", "format", "length")
+"""What a stream's reward is the sum of."""
 
 
 class Graded(NamedTuple):
@@ -191,14 +192,12 @@ class RewardTable:
 
     def of(self, key: str) -> tuple[Tensor, Tensor]:
         """[N] the reward R_k of the stream with this key, and [N] bool where it is scored."""
-        return self.earned((f"accuracy_{key}", f"format_{key}", f"length_{key}"))
+        return self.earned([f"{kind}_{key}" for kind in _KINDS])
 
     @property
     def total(self) -> tuple[Tensor, Tensor]:
         """[N] the sum of R_k over all streams, and [N] bool: all of them are scored."""
-        rewards, scored = zip(*(self.of(stream.key) for stream in self.streams), strict=True)
-        known = functools.reduce(torch.logical_and, scored)
-        return functools.reduce(torch.add, rewards) * known, known
+        return self.earned([f"{kind}_{stream.key}" for stream in self.streams for kind in _KINDS])
 
     @property
     def plain(self) -> tuple[Tensor, Tensor]:
