@@ -28,8 +28,7 @@ class ProcessLengths(Model):
         process: `perception` (observation) or `reasoning` (think and answer).
         unit: `tokens`, or `words` without a tokenizer.
         low, high: the bounds, inclusive.
-        within: share of traces that the length reward would pay.
-        below, above: shares of the others.
+        within, below, above: shares of the traces; the length reward would pay those within.
         percentiles: percentile -> length.
     """
 

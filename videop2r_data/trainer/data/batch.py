@@ -64,9 +64,8 @@ class ModelInputs:
             ValueError: the slice cuts a group, or is out of range.
         """
         if not 0 <= lo < hi <= len(self.starts) or lo % self.repeat or hi % self.repeat:
-            raise ValueError(
-                f"rows {lo} to {hi} of {len(self.starts)}: a slice holds whole groups of {self.repeat}"
-            )
+            wrong = f"rows {lo} to {hi} of {len(self.starts)}"
+            raise ValueError(f"{wrong}: a slice holds whole groups of {self.repeat}")
         starts, lengths = self.starts[lo:hi], self.lengths[lo:hi]
         longest = int((starts + lengths).max())
         tables = (self.input_ids, self.attention_mask, self.types)
@@ -81,13 +80,11 @@ class PromptBatch:
     """B prompts as model inputs; examples that cannot be used are in `skipped`.
 
     Attributes:
-        examples: B questions.
         frames: B sampled clips or pictures; None for text.
         texts: B chats up to and with the assistant header, one placeholder per clip or picture.
         ids: B token lists, the placeholders expanded to one token per feature.
         types: like `ids`: 0 text, 1 image, 2 video.
         media: see `ModelInputs.media`.
-        skipped: examples that were left out, with the reason.
         kept: for each of the B, its index among the examples that were handed in.
         pad_id: padding token, always masked.
         media_ids: placeholder tokens of media features; no completion may hold one.
@@ -163,14 +160,9 @@ def media_tokens(types: Tensor) -> dict[int, list[int]]:
 def select_media(
     media: dict[str, Tensor], tokens: Mapping[int, Sequence[int]], prompts: Sequence[int]
 ) -> dict[str, Tensor]:
-    """The media of some of the prompts, in their order.
+    """The media of some of the prompts (indices), in their order.
 
-    Which grids belong to which prompt follows from its tokens: each grid gives `t * h * w / merge ** 2`.
-
-    Args:
-        media: of all prompts.
-        tokens: as `media_tokens` counts them.
-        prompts: indices.
+    Which grids belong to which prompt follows from its `media_tokens`: each gives `t * h * w / merge ** 2`.
 
     Raises:
         ValueError: tokens and grids do not fit each other.

@@ -23,10 +23,9 @@ from videop2r_data.schemas import Frames, MediaRecord, MediaSpec, Message, Reque
 from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, PromptBatch, select_media
 from videop2r_data.trainer.data.examples import Example, Skip
 
-PROMPT_TOO_LONG = "prompt_too_long"
-"""Reason of a `Skip`: the model or the engine has no room for so many tokens."""
-SPECIAL_TOKEN = "special_token_in_text"  # noqa: S105 - a reason code
-"""Reason of a `Skip`: the question's text holds a control token of the model, e.g. `<|im_end|>`."""
+PROMPT_TOO_LONG, SPECIAL_TOKEN = "prompt_too_long", "special_token_in_text"
+"""Reasons of a `Skip`: the model or the engine has no room for so many tokens; the question's text holds a
+control token of the model, e.g. `<|im_end|>`."""
 _HINT = "sample the frames with the media settings that the collator has"
 _MEDIA_TYPES = {
     "image_grid_thw": torch.long,
@@ -83,11 +82,7 @@ class Collator:
             )
 
     def __call__(self, examples: Sequence[Example], frames: Sequence[Frames | None]) -> PromptBatch:
-        """Prompts of a batch; videos, images and text may be mixed.
-
-        Args:
-            examples: B questions.
-            frames: what was sampled for each, as arrays; None for text.
+        """Prompts of a batch, which may be mixed, and what was sampled for each, as arrays; None for text.
 
         Raises:
             ConfigError: the prompt has no hint for a type, or what the processor gives does not fit the
@@ -95,17 +90,13 @@ class Collator:
         """
         texts: dict[int, str] = {}
         skipped: list[Skip] = []
-        for i, (example, seen) in enumerate(zip(examples, frames, strict=True)):
+        for i, (asked, seen) in enumerate(zip(examples, frames, strict=True)):
             text = render_generate(
-                self.prompt,
-                problem=example.problem,
-                options=example.options,
-                problem_type=example.problem_type,
+                self.prompt, problem=asked.problem, options=asked.options, problem_type=asked.problem_type
             )
-            stray = next((token for token in self._control if token in text), None)
-            if stray is not None:
-                detail = f"the question holds the token {stray!r}"
-                skipped.append(Skip(example.sample_id, SPECIAL_TOKEN, detail))
+            if stray := [token for token in self._control if token in text]:
+                detail = f"the question holds the token {stray[0]!r}"
+                skipped.append(Skip(asked.sample_id, SPECIAL_TOKEN, detail))
             else:
                 texts[i] = self._render(text, seen)
         with self._lock:  # a tokenizer that two threads use at once raises
@@ -149,10 +140,8 @@ class Collator:
         """The chat up to and with the assistant header; one placeholder stands for the media."""
         system = [Message("system", self.prompt.system)] if self.prompt.system else []
         request = Request("generate", "", (*system, Message("user", user, media=True)))
-        text: str = self.processor.apply_chat_template(
-            chat_messages(request, frames), tokenize=False, add_generation_prompt=True
-        )
-        return text
+        chat = chat_messages(request, frames)
+        return str(self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
 
     def target_ids(self, example: Example) -> list[int]:
         """The completion to learn as tokens, with the one that ends the turn.
@@ -165,9 +154,8 @@ class Collator:
         """
         if example.target is None:
             raise SourceError("no target: read it with config: sft", where=example.sample_id)
-        ids: list[int] = self.tokenizer(
-            example.target, add_special_tokens=False, split_special_tokens=True
-        ).input_ids
+        told = self.tokenizer(example.target, add_special_tokens=False, split_special_tokens=True)
+        ids: list[int] = told.input_ids
         back = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if back != example.target and back != unicodedata.normalize("NFC", example.target):
             raise SourceError(
@@ -178,13 +166,11 @@ class Collator:
         return [*ids, self.end_id]
 
     def _end_of_turn(self) -> int:
-        """The tokenizer's end token, after a check that the chat template ends the assistant's turn with
-        it."""
-        marker = "a turn"
-        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": marker}]
+        """The tokenizer's end token, if the chat template ends the assistant's turn with it."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a turn"}]
         text: str = self.processor.apply_chat_template(turns, tokenize=False)
         end = self.tokenizer.eos_token
-        if not text.partition(marker)[2].startswith(end):
+        if not text.partition("a turn")[2].startswith(end):
             raise ConfigError(
                 f"the chat template does not close the assistant's turn with the end token {end!r}",
                 where="chat template",
@@ -199,11 +185,10 @@ class Collator:
         if not texts:
             return [], [], {}
         seen: dict[int, list[Frames]] = {IMAGE: [], VIDEO: []}
-        for one in frames:
-            if one is not None:
-                kind = IMAGE if one.record.data_type == "image" else VIDEO
-                _check_size(self._parts[kind], one.record)
-                seen[kind].append(one)
+        for one in filter(None, frames):
+            kind = IMAGE if one.record.data_type == "image" else VIDEO
+            _check_size(self._parts[kind], one.record)
+            seen[kind].append(one)
         wanted: dict[str, Any] = {}
         if seen[IMAGE]:
             wanted["images"] = [frames_array(f)[0] for f in seen[IMAGE]]
@@ -220,19 +205,17 @@ class Collator:
                 wanted["videos_kwargs"]["cap_pixels_per_frame"] = False
         texts = [text.replace(*self._bare) for text in texts] if self._bare else texts
         out = self.processor(text=texts, return_mm_token_type_ids=True, add_special_tokens=False, **wanted)
-        strange = set(out) - set(_MEDIA_TYPES) - {"input_ids", "attention_mask", "mm_token_type_ids"}
-        if strange:
+        if strange := set(out) - set(_MEDIA_TYPES) - {"input_ids", "attention_mask", "mm_token_type_ids"}:
             names = ", ".join(sorted(strange))
             wrong = f"the processor gives {names}: only Qwen2.5-VL and Qwen3-VL can be trained"
             raise ConfigError(wrong, where="processor")
         ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
         media = {k: torch.as_tensor(out[k], dtype=dtype) for k, dtype in _MEDIA_TYPES.items() if k in out}
-        for kind, part in self._parts.items():
-            if seen[kind]:
-                tokens = [n for n in (row.count(kind) for row in types) if n]
-                grids = media[PARTS[kind][0]].tolist()
-                for one, grid, count in zip(seen[kind], grids, tokens, strict=True):
-                    _check_result(part, one.record, grid, count, self.media)
+        for kind, shown in seen.items():
+            grids = media[PARTS[kind][0]].tolist() if shown else []
+            tokens = filter(None, (row.count(kind) for row in types))
+            for one, grid, count in zip(shown, grids, tokens, strict=True):
+                _check_result(self._parts[kind], one.record, grid, count, self.media)
         return ids, types, media
 
 
@@ -242,24 +225,17 @@ def _lists(rows: Any) -> list[list[int]]:
 
 def _check_size(part: Any, record: MediaRecord) -> None:
     """Refuse frames that the image or video processor would have to resize."""
-    factor = part.patch_size * part.merge_size
-    if record.height % factor or record.width % factor:
-        raise ConfigError(
-            f"{record.data_type} frames of {record.width}x{record.height} pixels for a model that sees "
-            f"multiples of {factor} px",
-            hint=_HINT,
-        )
+    factor, height, width = part.patch_size * part.merge_size, record.height, record.width
+    if height % factor or width % factor:
+        seen = f"a model that sees multiples of {factor} px"
+        raise ConfigError(f"{record.data_type} frames of {width}x{height} pixels for {seen}", hint=_HINT)
 
 
 def _check_result(part: Any, record: MediaRecord, grid: Sequence[int], tokens: int, media: MediaSpec) -> None:
     """Refuse an output in which frames were resized, left out or repeated, or have too many tokens.
 
-    Args:
-        part: the image or video processor.
-        record: of the picture or clip.
-        grid: its time, height and width in patches.
-        tokens: how many stand for it.
-        media: its pixel budget bounds the tokens of a frame.
+    `grid` is time, height and width of the picture or clip in patches, `tokens` how many stand for it; the
+    pixel budget of `media` bounds the tokens of a frame.
     """
     (t, h, w), patch, merge = grid, part.patch_size, part.merge_size
     size, steps, limit = (record.height, record.width), 1, media.image_max_pixels or media.max_pixels

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import frame_count, frames_digest, smart_resize, uniform_indices
@@ -38,15 +38,11 @@ class Example:
 
     Attributes:
         sample_id: unique in its data set.
-        problem: the question.
         options: as in the pool: `"A. text"`; empty unless multiple choice.
-        problem_type: decides the metric.
-        data_type: video, image or text.
         path: absolute and under its media root; None for text and for the demo stream.
         reference: the right answer, without its tag.
         target: the completion to learn; None for RL.
-        scene: the scene behind a demo question: for the exact judge, and for its pixels where there is no
-            file.
+        scene: of a demo question: for the exact judge, and for its pixels where there is no file.
         focus: the part of the clip that the question is about.
     """
 
@@ -123,8 +119,11 @@ class ExampleSet(Lazy):
         state = hashlib.sha256()
         given = iter(examples)
         while block := list(islice(given, _BLOCK)):
-            for example in block:
-                state.update(digest(_content(example)).encode())
+            for e in block:
+                # what is asked and learnt, wherever the files lie
+                asked = (e.sample_id, e.problem, e.options, e.problem_type, e.data_type)
+                part = () if e.focus == WHOLE else e.focus.part
+                state.update(digest([*asked, e.reference, e.target, *part]).encode())
             # level 1 is fast enough to disappear beside the checks of a row
             self._blocks.append(zlib.compress(pickle.dumps(block), 1))
             self._count += len(block)
@@ -142,13 +141,6 @@ class ExampleSet(Lazy):
             block = pickle.loads(zlib.decompress(self._blocks[number]))  # noqa: S301 - made above
             self._last = (number, block)  # one assignment: loaders read from several threads
         return block[place]
-
-
-def _content(example: Example) -> list[Any]:
-    """What is asked and learnt, independent of where the files lie."""
-    e = example
-    part = () if e.focus == WHOLE else e.focus.part
-    return [e.sample_id, e.problem, e.options, e.problem_type, e.data_type, e.reference, e.target, *part]
 
 
 # The stream: one scene per question, drawn in memory, without files and codecs.

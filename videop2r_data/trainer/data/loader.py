@@ -32,7 +32,6 @@ class LoadedBatch(NamedTuple):
     Attributes:
         examples: B of them; fewer than were planned when clips are bad, perhaps none.
         frames: B; None for text.
-        skipped: the others, with the reason.
         kept: for each of the B, its index in the planned batch.
     """
 
@@ -49,13 +48,10 @@ class MediaLoader(Iterator[LoadedBatch]):
     a batch are decoded once. At most `ahead` batches are held, decoded or under way, beside the consumer's.
 
     Args:
-        batches: what to load; asked for its next batch `ahead` batches early.
-        media: how frames are sampled.
+        batches: asked for its next batch `ahead` batches early.
         workers: decoder processes; 0: `media.workers`, else one per core. None is started before the first
             file, so text and the demo stream need none.
-        ahead: see above.
-        pool: decodes with `sample` and `close` as a `DecodePool` does, instead of the loader's own; closed
-            with the loader.
+        pool: has `sample` and `close` of a `DecodePool`, instead of the loader's own; closed with the loader.
 
     Raises:
         ConfigError: (on iteration) no decoder process can be started.
@@ -132,7 +128,6 @@ class MediaLoader(Iterator[LoadedBatch]):
                 self._under_way.append(asyncio.run_coroutine_threadsafe(self._load(planned), self._loop))
 
     def _run(self) -> None:
-        """The thread's body."""
         try:
             self._loop.run_forever()
             self._loop.run_until_complete(self._end())

@@ -1,10 +1,7 @@
 """What a step draws: its examples and its random numbers, as pure functions of seed and step.
 
 There is no state to save: a resumed run draws what an uninterrupted one draws, and four processes what
-one does.
-
-Notation: N examples, B prompts per global step, W processes; process r takes prompts r B / W to
-(r + 1) B / W - 1 of each global batch. The global batches do not depend on W.
+one does. Of the B prompts of a global step, process r of W takes r B / W to (r + 1) B / W - 1.
 """
 
 from __future__ import annotations
@@ -28,12 +25,12 @@ Indices = NDArray[np.int64]
 class Order:
     """The order of training: `batch(step)` are the examples of this process at a global step.
 
-    Every epoch is a new permutation. `tail="drop"`: the N mod B last ones of an epoch's permutation are left
-    out, so no batch crosses an epoch; `tail="carry"`: a batch that an epoch cannot fill is completed by the
-    next one, so that every example comes once per epoch. Batches are always full.
+    Every epoch is a new permutation. `tail="drop"`: the last ones of it that fill no batch are left out, so
+    no batch crosses an epoch; `tail="carry"`: a batch that an epoch cannot fill is completed by the next one,
+    so that every example comes once per epoch. Batches are always full.
 
     Args:
-        count: N; `ENDLESS` for a stream, which is taken in its own order.
+        count: examples; `ENDLESS` for a stream, which is taken in its own order.
         batch: B, prompts of a global step (over all processes and micro-batches).
         rank, world_size: r and W; W divides B.
         shuffle: False: the order of the file in every epoch.
@@ -43,7 +40,7 @@ class Order:
 
     Attributes:
         batch_size: B.
-        steps_per_epoch: global steps of an epoch: rounded down for `drop`, up for `carry`.
+        steps_per_epoch: global steps: rounded down for `drop`, up for `carry`.
 
     Raises:
         ConfigError: W does not divide B, or there are fewer examples than B.
@@ -71,11 +68,11 @@ class Order:
         if batch < 1 or batch % world_size:
             wrong = f"{batch} prompts cannot be shared by {world_size} processes"
             raise ConfigError(wrong, where="batch.size")
-        if count < batch and (tail == "drop" or count < 1):
-            hint = "lower batch.size, or set tail: carry"
-            raise ConfigError(f"{count} examples fill no batch of {batch}", where="data", hint=hint)
         self._count, self.batch_size = count, batch
         self._per_epoch = count if tail == "carry" else count - count % batch
+        if self._per_epoch < 1:
+            hint = "lower batch.size, or set tail: carry"
+            raise ConfigError(f"{count} examples fill no batch of {batch}", where="data", hint=hint)
         self.steps_per_epoch = -(-self._per_epoch // batch)
         self._seed, self._shuffle = seed, shuffle
         share = batch // world_size
@@ -104,7 +101,7 @@ class Order:
         return [int(self._permutation(at // self._per_epoch)[at % self._per_epoch]) for at in places]
 
     def batch(self, step: int) -> list[int]:
-        """Indices of this process's share, B / W of them."""
+        """This process's B / W of them."""
         return self.global_batch(step)[self._share]
 
     def _permutation(self, epoch: int) -> Indices:
@@ -149,11 +146,7 @@ def estimated_tokens(example: Example, media: MediaSpec) -> int:
 
 
 def derive(seed: int, *path: int | str) -> int:
-    """A seed in [0, 2**63) for one use.
-
-    Args:
-        seed: the run's.
-        path: names the use; equal paths give equal seeds, different paths independent ones.
+    """A seed in [0, 2**63) for the use that `path` names: different paths give independent seeds.
 
     >>> derive(0, "rollout", 3, "pool/17", 0) == derive(0, "rollout", 3, "pool/17", 0)
     True
@@ -172,7 +165,6 @@ def rollout_seeds(
     """B * G seeds; number b * G + g belongs to rollout g of prompt b.
 
     Args:
-        seed: the run's.
         step: of the run, from 0, so that a question that comes again gets other rollouts.
         places: of the B prompts in the batch of *all* processes, so that the number of processes changes
             nothing.
@@ -186,13 +178,10 @@ def rollout_seeds(
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed the global generators for one optimizer step: dropout of adapters, and draws inside libraries.
-
-    The rank is in the seed, so that dropout differs between processes.
-    """
+    """Seed the global generators for one optimizer step: dropout of adapters, and draws inside libraries."""
     import torch
 
-    number = derive(seed, "step", step, rank)
+    number = derive(seed, "step", step, rank)  # of the rank too: dropout differs between processes
     random.seed(number)
     np.random.seed(number % 2**32)
     torch.manual_seed(number)

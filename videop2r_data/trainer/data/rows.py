@@ -55,13 +55,9 @@ def read_examples(spec: DataSpec) -> Sequence[Example]:
     """
     if spec.is_demo:
         return DemoStream(spec)
+    wanted = COLUMNS if spec.pass_rate is None else (*COLUMNS, spec.pass_rate.column)
     source = open_rows(
-        spec.source,
-        base=Path(),
-        config=spec.config,
-        columns=COLUMNS if spec.pass_rate is None else (*COLUMNS, spec.pass_rate.column),
-        split=spec.split,
-        revision=spec.revision,
+        spec.source, base=Path(), config=spec.config, columns=wanted, split=spec.split, revision=spec.revision
     )
     reader = _Reader(spec)
     stop = None if spec.limit is None else spec.start + spec.limit
@@ -91,11 +87,8 @@ def read_examples(spec: DataSpec) -> Sequence[Example]:
 
 def _nothing(spec: DataSpec, skipped: Sequence[Skip]) -> SourceError:
     if not skipped:
-        return SourceError(
-            f"no rows from row {spec.start} on",
-            where=f"{spec.source}, config {spec.config!r}",
-            hint="lower start",
-        )
+        where = f"{spec.source}, config {spec.config!r}"
+        return SourceError(f"no rows from row {spec.start} on", where=where, hint="lower start")
     return SourceError(
         f"none of {len(skipped)} rows can be used; the first: {skipped[0].reason}: {skipped[0].detail}",
         where=spec.source,
@@ -108,7 +101,6 @@ class _BadRowError(Exception):
     """Why a row is left out."""
 
     def __init__(self, field: str, detail: str, reason: str = RejectReason.BAD_ROW) -> None:
-        super().__init__(detail)
         self.field, self.detail, self.reason = field, detail, reason
 
 
@@ -133,6 +125,8 @@ class _Reader:
             return self._example(sample_id, row)
         except _BadRowError as bad:
             return Skip(sample_id, bad.reason, f'{where}, field "{bad.field}": {bad.detail}')
+        except MediaError as error:
+            return Skip(sample_id, error.reason, f'{where}, field "path": {error}')
 
     def _example(self, sample_id: str, row: Mapping[str, Any]) -> Example:
         problem = _text(row, "problem")
@@ -143,13 +137,17 @@ class _Reader:
         fault = check_reference(kind, reference, options)
         if fault is not None:
             raise _BadRowError("solution", fault, RejectReason.BAD_REFERENCE)
+        path = None
+        if data_type is not DataType.TEXT:
+            relative = _text(row, "path")
+            path = resolve_media(self._roots.root(sample_id), relative)
         return Example(
             sample_id=sample_id,
             problem=problem,
             options=options,
             problem_type=kind,
             data_type=data_type,
-            path=None if data_type is DataType.TEXT else self._path(sample_id, row),
+            path=path,
             reference=reference,
             target=self._target(row) if self._spec.config == "sft" else None,
             scene=self._scene(sample_id, problem),
@@ -180,13 +178,6 @@ class _Reader:
         root = self._roots.known(sample_id)
         found = self._scenes(root).get(sample_id.rpartition("/")[2]) if root else None
         return found if found is not None and found.question.problem == problem else None
-
-    def _path(self, sample_id: str, row: Mapping[str, Any]) -> Path:
-        relative = _text(row, "path")
-        try:
-            return resolve_media(self._roots.root(sample_id), relative)
-        except MediaError as error:
-            raise _BadRowError("path", str(error), error.reason) from None
 
     def _target(self, row: Mapping[str, Any]) -> str:
         """The completion to learn, checked: `output`, or `process` (its thought and answer) alone."""

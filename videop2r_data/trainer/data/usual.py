@@ -26,10 +26,7 @@ _Group = tuple[str, object]
 
 
 class UsualAnswers:
-    """Counts the reference answers of questions.
-
-    Args:
-        examples: the training questions; of the endless stream its first `STREAM`.
+    """Counts the reference answers of the training questions; of the endless stream those of its first.
 
     >>> from videop2r_data.schemas import DataType, ProblemType
     >>> asked = [Example(str(i), "How many?", (), ProblemType.NUMERICAL, DataType.VIDEO, None, answer, None)
@@ -48,10 +45,8 @@ class UsualAnswers:
         """Whether the usual answer of a question is the right one; None if it has none."""
         for group, right, on_offer in _guesses(example):
             counts = self._counts[group]
-            if group[0] == "text" and counts.total() < ALIKE:
-                continue
             known = [(-n, one) for one, n in counts.items() if n > 1 and (not on_offer or one in on_offer)]
-            if known:
+            if known and (group[0] == "type" or counts.total() >= ALIKE):
                 return min(known)[1] == right
         return None
 

@@ -131,7 +131,6 @@ def policy_loss(
         old_logps: [N, C] under the old policy; None: the same policy, all ratios are exactly 1. Those of the
             policy that drew the tokens are corrected for by the ratio.
         ref_logps: [N, C] under the reference; may be None if beta is 0.
-        streams: masks [N, C] and advantages [N] of the same rows.
         completion_mask: [N, C] bool; what stands elsewhere, NaN included, has no effect.
         denominators: of the global step.
         entropy: [N, C] nats, for the log only.
@@ -147,9 +146,8 @@ def policy_loss(
         raise ValueError("reduction constant divides by the limit of a completion's length: give longest")
     mask = completion_mask.bool()
     if spec.beta > 0 and ref_logps is None:
-        raise ValueError(
-            f"beta is {spec.beta:g} and there are no reference log-probabilities: hand them in or set 0"
-        )
+        wrong = f"beta is {spec.beta:g} and there are no reference log-probabilities"
+        raise ValueError(f"{wrong}: hand them in or set 0")
     models = [x for x in (logps, old_logps, ref_logps, blind_logps, drawn_logps) if x is not None]
     _check_shapes(mask, [*models, *([] if entropy is None else [entropy])], streams)
     fine = mask.clone()
@@ -159,7 +157,9 @@ def policy_loss(
     now = torch.where(fine, logps, 0.0).float()
     old = now.detach() if old_logps is None else _held(old_logps, fine)
     kl = torch.zeros_like(now) if ref_logps is None else _k3(now, _held(ref_logps, fine))
-    tis = None if drawn_logps is None else tis_weights(old, _held(drawn_logps, fine), spec.tis_cap)
+    tis = None
+    if drawn_logps is not None:
+        tis = (old - _held(drawn_logps, fine)).clamp(-LIMIT, LIMIT).exp().clamp(max=spec.tis_cap)
     policy, metrics = _policy(now - old, streams, tis=tis, fine=fine, spec=spec, mean=mean)
     loss = policy
     if spec.beta > 0:
@@ -179,15 +179,6 @@ def policy_loss(
     if entropy is not None:
         metrics["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
     return LossResult(loss, metrics)
-
-
-def tis_weights(old_logps: Tensor, drawn_logps: Tensor, cap: float) -> Tensor:
-    """Weights of truncated importance sampling, without gradient; shapes as given.
-
-    >>> tis_weights(torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -5.0]), 2.0).tolist()
-    [1.0, 2.0]
-    """
-    return (old_logps - drawn_logps).detach().float().clamp(-LIMIT, LIMIT).exp().clamp(max=cap)
 
 
 def mismatch(logps: Tensor, drawn_logps: Tensor, where: Tensor) -> dict[str, Tensor]:

@@ -20,26 +20,15 @@ from videop2r_data.schemas import TraceGrammar, default_grammar
 from videop2r_data.trainer.process.template import Template, read_template
 from videop2r_data.trainer.settings.rl import Style, Unattributable
 
-# Tokens.
-
-
-def _byte_of_char() -> dict[str, int]:
-    """The alphabet of byte-level BPE: printable Latin-1 bytes are themselves, the rest follow from U+0100."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [b for b in range(256) if b not in set(plain)]
-    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(rest)}
-
-
-_BYTE = _byte_of_char()
+_PLAIN = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_REST = [b for b in range(256) if b not in _PLAIN]
+_BYTE = {chr(b): b for b in _PLAIN} | {chr(256 + i): b for i, b in enumerate(_REST)}
+"""The alphabet of byte-level BPE: printable Latin-1 bytes are themselves, the rest follow from U+0100."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """The bytes of every token id.
-
-    Attributes:
-        pieces: id -> bytes; b"" for special tokens and for ids that the vocabulary leaves free.
-    """
+    """`pieces`: id -> its bytes; b"" for special tokens and for ids that the vocabulary leaves free."""
 
     pieces: tuple[bytes, ...]
 
@@ -80,7 +69,14 @@ class TokenTable:
         size = 1 + max((*vocab.values(), *(token["id"] for token in added)), default=-1)
         pieces = [b""] * size
         for piece, i in vocab.items():
-            pieces[i] = _piece_bytes(piece)
+            try:
+                pieces[i] = bytes(_BYTE[char] for char in piece)
+            except KeyError as error:
+                raise ConfigError(
+                    f"vocabulary entry {piece!r} holds {error.args[0]!r}, which stands for no byte",
+                    where="tokenizer.json",
+                    hint="use a checkpoint whose tokenizer is byte-level BPE",
+                ) from None
         for token in added:
             pieces[token["id"]] = b"" if token["special"] else token["content"].encode()
         return cls(tuple(pieces))
@@ -91,10 +87,9 @@ class TokenTable:
         Raises:
             ValueError: a negative id.
         """
-        if any(i < 0 for i in ids):
-            raise ValueError(
-                f"token ids are never negative, got {min(ids)}: was padding left in the completion?"
-            )
+        if min(ids, default=0) < 0:
+            wrong = f"token ids are never negative, got {min(ids)}"
+            raise ValueError(f"{wrong}: was padding left in the completion?")
         size = len(self.pieces)
         return [self.pieces[i] if i < size else b"" for i in ids]
 
@@ -133,9 +128,7 @@ def segment_masks(
 
     Args:
         ids: token ids of the completion, with its end-of-turn token if it has one, without padding.
-        table: bytes of the ids.
         grammar: what a trace is; None: the default.
-        style: see `read_template`.
 
     Raises:
         ValueError: a negative id.
@@ -179,14 +172,3 @@ def _owners(pieces: Sequence[bytes], text: str, borders: Sequence[tuple[int, str
         n = bisect_right(ends, at)
         yield borders[n][1] if n < len(ends) else None
         at += len(piece)
-
-
-def _piece_bytes(piece: str) -> bytes:
-    try:
-        return bytes(_BYTE[char] for char in piece)
-    except KeyError as error:
-        raise ConfigError(
-            f"vocabulary entry {piece!r} holds {error.args[0]!r}, which stands for no byte",
-            where="tokenizer.json",
-            hint="use a checkpoint whose tokenizer is byte-level BPE",
-        ) from None

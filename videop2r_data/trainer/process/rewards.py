@@ -34,8 +34,6 @@ from videop2r_data.trainer.settings.objectives import TraceStream, trace_streams
 from videop2r_data.trainer.settings.rl import DynamicLengthSpec, ObjectiveSpec, RewardSpec, TemporalSpec
 from videop2r_data.validators import extract_answer, score
 
-# Paid lengths.
-
 
 def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> tuple[int, int] | None:
     """Lowest and highest paid length in tokens, inclusive: quantiles of the lengths of the correct rollouts,
@@ -51,9 +49,6 @@ def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> tuple[int
     low, high = (float(x) for x in np.quantile(lengths, [spec.low, spec.high]))
     # Rounded before ceil: 120 * 1.1 is 132.00000000000003 in floating point, and would pay for 133 tokens.
     return math.floor(round(low * (1 - spec.slack), 6)), math.ceil(round(high * (1 + spec.slack), 6))
-
-
-# Rewards.
 
 
 _KINDS = ("accuracy", "format", "length")
@@ -244,7 +239,9 @@ def rewards_of(
     scored: dict[str, Tensor] = {}
     for stream in streams:
         key, name = stream.key, stream.name
-        components[f"accuracy_{key}"], scored[key] = _known([_sum(row.accuracies(stream)) for row in graded])
+        parts = [row.accuracies(stream) for row in graded]
+        known = [None if None in accuracies else sum(filter(None, accuracies)) for accuracies in parts]
+        components[f"accuracy_{key}"], scored[key] = _known(known)
         components[f"format_{key}"] = _column([float(row.forms[name]) for row in graded])
         right = functools.partial(Graded.right, stream=stream)
         components[f"length_{key}"] = _lengths(groups, spec, name, right)
@@ -253,9 +250,9 @@ def rewards_of(
     components["format"] = _column([float(row.form) for row in graded])
     components["length"] = _lengths(groups, spec, answering, lambda row: bool(row.acc_r) and row.form)
     components["temporal"] = _temporal(groups, objective, shuffled)
-    counts = [row.tokens for row in graded] if "overlong" in objective.entry.parts else []
-    lost = [-overlong_loss(tokens, longest, spec) for tokens in counts]
-    components["overlong"] = _column(lost or [0.0] * len(graded))
+    overlong = "overlong" in objective.entry.parts
+    lost = [-overlong_loss(row.tokens, longest, spec) if overlong else 0.0 for row in graded]
+    components["overlong"] = _column(lost)
     of_kind = {"accuracy": spec.accuracy, "answer": spec.accuracy, "format": spec.form}
     weights = {part: of_kind.get(part.split("_")[0], 1.0) for part in components}
     paid = {part: weights[part] * value for part, value in components.items()}
@@ -264,10 +261,7 @@ def rewards_of(
 
 def overlong_loss(tokens: int, longest: int, spec: RewardSpec) -> float:
     """What a completion loses for its length, in [0, `spec.overlong`]: 0 up to the last share of the limit,
-    rising linearly over it [DAPO, arXiv 2503.14476, eq. 13].
-
-    Raises:
-        ValueError: the limit is not known.
+    rising linearly over it [DAPO, arXiv 2503.14476, eq. 13]; ValueError if the limit is not known.
 
     >>> [overlong_loss(tokens, 100, RewardSpec()) for tokens in (80, 90, 100)]
     [0.0, 0.25, 0.5]
@@ -276,11 +270,6 @@ def overlong_loss(tokens: int, longest: int, spec: RewardSpec) -> float:
         raise ValueError("overlong completions are punished, and no limit of their length is given: longest")
     cache = spec.overlong_share * longest
     return spec.overlong * min(1.0, max(0.0, (tokens - (longest - cache)) / cache))
-
-
-def _sum(accuracies: Sequence[float | None]) -> float | None:
-    known = [acc for acc in accuracies if acc is not None]
-    return sum(known) if len(known) == len(accuracies) else None
 
 
 def temporal_bonus(
@@ -302,8 +291,8 @@ def temporal_bonus(
 
 
 def _share(accuracies: Sequence[float | None], spec: TemporalSpec) -> float | None:
-    known = [x for x in accuracies if x is not None]
-    return sum(x > spec.correct_above for x in known) / len(known) if known else None
+    right = [x > spec.correct_above for x in accuracies if x is not None]
+    return sum(right) / len(right) if right else None
 
 
 def _temporal(
@@ -316,10 +305,8 @@ def _temporal(
             raise ValueError(f"shuffled groups were handed in, and objective {objective.name!r} reads none")
         return torch.zeros(sum(map(len, groups)), dtype=torch.float64)
     if shuffled is None or len(shuffled) != len(groups):
-        got = "none" if shuffled is None else str(len(shuffled))
-        raise ValueError(
-            f"{objective.name} wants one shuffled entry per prompt: got {got} for {len(groups)} prompts"
-        )
+        got = f"{'none' if shuffled is None else len(shuffled)} for {len(groups)} prompts"
+        raise ValueError(f"{objective.name} wants one shuffled entry per prompt: got {got}")
     bonus: list[float] = []
     for rows, other in zip(groups, shuffled, strict=True):
         ordered = [row.acc_r for row in rows]
@@ -335,13 +322,10 @@ def _lengths(
     for rows in groups:
         lengths = [(row.lengths[stream], right(row)) for row in rows]
         bounds = spec.bounds_of(stream)
-        if spec.length != "fixed":
-            known = [n for n, correct in lengths if correct]
-            bounds = dynamic_bounds(known, spec.dynamic) if spec.length == "dynamic" else None
-        paid += [
-            spec.length_bonus if correct and bounds and bounds[0] <= n <= bounds[1] else 0.0
-            for n, correct in lengths
-        ]
+        if spec.length == "dynamic":
+            bounds = dynamic_bounds([n for n, correct in lengths if correct], spec.dynamic)
+        low, high = (math.inf, 0) if bounds is None or spec.length == "off" else bounds
+        paid += [spec.length_bonus if correct and low <= n <= high else 0.0 for n, correct in lengths]
     return _column(paid)
 
 
@@ -352,9 +336,8 @@ def check_groups(rows: int, group_size: int) -> None:
         ValueError: `group_size` is below 1, or `rows` is no multiple of it.
     """
     if group_size < 1 or rows % group_size:
-        raise ValueError(
-            f"{rows} rollouts are no whole groups of {group_size}: hand over all rollouts of each prompt"
-        )
+        wrong = f"{rows} rollouts are no whole groups of {group_size}"
+        raise ValueError(f"{wrong}: hand over all rollouts of each prompt")
 
 
 def _known(values: Sequence[float | None]) -> tuple[Tensor, Tensor]:

@@ -39,13 +39,13 @@ _STAND_IN = "-"
 
 
 class Template(NamedTuple):
-    """A text held against the grammar; the dictionaries have every stream of it.
+    """A text held against the grammar.
 
     Attributes:
         spans: of the whole text, with its first fault.
         borders: (character offset where it ends, stream) of each stretch that one stream owns, in order.
         rest: the streams that share what is behind the last border.
-        forms: stream -> whether it has its form.
+        forms: each stream of the grammar -> whether it has its form.
         form: the whole text is a trace.
         observation: what a judge of perception may be asked about: the perception segments, if all that the
             grammar wants are in their place and none is blank; else None.
@@ -66,12 +66,9 @@ class Template(NamedTuple):
 
 
 def read_template(text: str, style: Style = "process", grammar: TraceGrammar | None = None) -> Template:
-    """Hold a text against a grammar; any text is allowed, in time linear in its length.
+    """Hold a completion against a grammar (None: the default), in time linear in its length.
 
-    Args:
-        text: the completion.
-        style: `agnostic`: a trace of the default grammar without its observation.
-        grammar: what a trace is; None: the default.
+    Style `agnostic`: a trace of the default grammar without its observation.
 
     >>> found = read_template("<observation>o</observation> <think>t")
     >>> found.borders, found.rest
@@ -110,11 +107,8 @@ def _without_observation(form: _Form, text: str) -> Template:
     lead = form.stand_in("reasoning")
     shift = len(lead)
     found = form.parser.spans(lead + text)
-    pieces = tuple(
-        piece._replace(**{name: getattr(piece, name) - shift for name in ("open", "start", "end", "close")})
-        for piece in found.pieces
-        if piece.open >= shift
-    )
+    seen = [piece for piece in found.pieces if piece.open >= shift]
+    pieces = tuple(Piece(piece.name, *(place - shift for place in piece[1:])) for piece in seen)
     at = -1 if found.fault is None else max(found.at - shift, 0)
     good = found.fault is None
     forms = {name: good and name == "reasoning" for name in form.grammar.streams}
@@ -124,15 +118,8 @@ def _without_observation(form: _Form, text: str) -> Template:
 
 
 class _Read(NamedTuple):
-    """One reading of a text.
-
-    Attributes:
-        spans: its pieces and first fault.
-        placed: the pieces that stand where the grammar wants them.
-        lacking: segments that must still come.
-        rest: streams that share what is behind the placed pieces.
-        clean: nothing but white space is there.
-    """
+    """One reading of a text: `placed` pieces stand where the grammar wants them, `lacking` segments must
+    still come, the streams in `rest` share what is behind, and it is `clean` if that is white space."""
 
     spans: TraceSpans
     placed: tuple[Piece, ...]
@@ -220,6 +207,4 @@ def _unclosed(rest: str, specs: Iterable[SegmentSpec]) -> SegmentSpec | None:
     return None
 
 
-@lru_cache(maxsize=64)
-def _form(grammar: TraceGrammar) -> _Form:
-    return _Form(grammar)
+_form = lru_cache(maxsize=64)(_Form)
