@@ -142,8 +142,6 @@ def policy_loss(
         ValueError: shapes differ, beta is above 0 without reference log-probabilities, or the reduction is
             `constant` without `denominators.longest`.
     """
-    if spec.reduction == "constant" and denominators.longest < 1:
-        raise ValueError("reduction constant divides by the limit of a completion's length: give longest")
     mask = completion_mask.bool()
     if spec.beta > 0 and ref_logps is None:
         wrong = f"beta is {spec.beta:g} and there are no reference log-probabilities"
@@ -218,6 +216,8 @@ def _reduce(
         return total.sum() / max(denominators.tokens, 1)
     sequences = max(denominators.sequences, 1)
     if spec.reduction == "constant":
+        if denominators.longest < 1:
+            raise ValueError("reduction constant divides by the limit of a completion's length: give longest")
         return total.sum() / (sequences * denominators.longest)
     over = weights > 0 if spec.reduction == "segment" else mask
     return (total / (over & mask).sum(dim=1).clamp(min=1)).sum() / sequences
