@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -13,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.process.pencil import rollout
+from tests.trainer.run import small
 from videop2r_data.trainer.process.advantages import advantages, collapsed
 from videop2r_data.trainer.process.rewards import rewards_of
 from videop2r_data.trainer.run.rollouts import Tally
@@ -85,9 +87,9 @@ def test_collapsed_groups_are_counted_per_process_and_for_the_sum() -> None:
     assert collapsed(table.of("r")[0], table.scored["r"], 2).tolist() == [False, False, True]
     assert collapsed(table.total[0], table.total[1], 2).tolist() == [False, True, True]
     assert collapsed(table.plain[0], table.scored["r"], 2).tolist() == [False, False, True]
-    tally = Tally()
+    tally = Tally(small.rl(Path("model"), Path("run")))
     tally.rewards(table)
-    row = tally.row(lambda local: local)
+    row = tally.row()
     names = [f"collapsed/{name}" for name in ("p", "r", "sum", "plain")]
     assert [row[name] for name in (*names, "groups")] == [2, 1, 2, 1, 3]
 

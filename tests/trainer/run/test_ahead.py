@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,13 +12,18 @@ from typing import Any
 import pytest
 import torch
 
+from tests.integration.test_train_run import assert_close, launched, written
 from tests.trainer.run import small
+from tests.trainer.run.ahead_two import trained
 from videop2r_data.demo import write_trace
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.batch import PromptBatch
+from videop2r_data.trainer.data.examples import Example, Skip
+from videop2r_data.trainer.data.loader import LoadedBatch, MediaLoader
 from videop2r_data.trainer.judging.base import DemoJudge, JudgeItem, Ticket
 from videop2r_data.trainer.rollout.base import Ended, RolledOut
 from videop2r_data.trainer.run import rl
+from videop2r_data.trainer.run.runlog import Stop
 from videop2r_data.trainer.run.session import Session
 from videop2r_data.trainer.run.step import Engine
 from videop2r_data.trainer.run.train import train
@@ -197,3 +203,61 @@ def test_a_failure_of_the_draws_ends_the_run_at_the_step_that_needs_them(
     assert len(small.rows(tmp_path / "run")) == 1
     saved = tmp_path / "run/checkpoints/step-000001"
     assert (saved / "state.json").exists() and not list(saved.glob("drawn-*"))
+
+
+def test_rows_are_told_at_the_step_that_counts_them(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their clips are found bad while the step before is under way."""
+    load = MediaLoader._load
+
+    async def planted(self: MediaLoader, examples: Sequence[Example]) -> LoadedBatch:
+        found = await load(self, examples)
+        kept = [at for at, one in enumerate(found.examples) if one.sample_id not in bad]
+        lost = [one.sample_id for one in found.examples if one.sample_id in bad]
+        return LoadedBatch(
+            examples=tuple(found.examples[at] for at in kept),
+            frames=tuple(found.frames[at] for at in kept),
+            skipped=tuple(Skip(name, "planted", "cannot be read") for name in lost),
+            kept=tuple(found.kept[at] for at in kept),
+        )
+
+    bad = {f"demo-stream/0/{number}" for number in (5, 9, 10, 15)}
+    told: list[str] = []
+
+    class Notes:
+        def begin(self, stage: str, step: int, steps: int) -> None: ...
+        def row(self, row: Any) -> None:
+            if row["step"] == 3:
+                stop.ask()
+
+        def note(self, text: str) -> None:
+            told.append(text.partition(": planted")[0])
+
+    monkeypatch.setattr(MediaLoader, "_load", planted)
+    monkeypatch.setattr(rl, "make_drawer", lambda session: Own(session, []))
+    stop = Stop()
+    done = train(ahead(tiny, tmp_path / "run"), watchers=[Notes()], stop=stop)
+    assert [row["skipped"] for row in small.rows(tmp_path / "run")] == [0, 1, 2]
+    assert told == [f"left out at step {step}: demo-stream/0/{n}" for step, n in ((2, 5), (3, 9), (3, 10))]
+    assert done.skipped == {"planted": 3}  # the fourth step was not made
+
+
+def test_two_processes_agree_with_one(tiny: Path, tmp_path: Path) -> None:
+    """Rollouts in threads beside updates and readings that all processes make together; both go on from a
+    checkpoint with the completions that waited in each."""
+    change = {"alarms__every": 2, "alarms__rollouts": 2, "save": {"every": 2, "keep": 0}, "batch__micro": 1}
+    one, two = (ahead(tiny, tmp_path / name, **change) for name in ("one", "two"))
+    trained(one)
+    done = launched(tmp_path, "tests.trainer.run.ahead_two", written(two, tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    small.assert_has_advantages(tmp_path / "two")
+    assert_close(tmp_path / "one", tmp_path / "two")
+    waiting = [tmp_path / name / "checkpoints/step-000002" for name in ("one", "two")]
+    drawn = [
+        sorted(
+            (row[0], row[1]) for path in folder.glob("drawn-*.json") for row in json.loads(path.read_text())
+        )
+        for folder in waiting
+    ]
+    assert drawn[0] == drawn[1] and len(list(waiting[1].glob("drawn-*.json"))) == 2

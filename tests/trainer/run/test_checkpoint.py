@@ -17,7 +17,7 @@ from videop2r_data.trainer.run.checkpoint import (
     admit,
     find_checkpoints,
     run_lock,
-    save_folder,
+    whole_folder,
 )
 
 
@@ -106,14 +106,12 @@ def test_files_that_do_not_fit_are_an_error_with_a_hint(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
-    def fail(draft: Path) -> None:
+    with pytest.raises(ValueError, match="no"), whole_folder(tmp_path / "final") as draft:
         (draft / "a").touch()
         raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        save_folder(tmp_path / "final", fail)
     assert not (tmp_path / "final").exists()
-    save_folder(tmp_path / "final", lambda draft: (draft / "b").touch())
+    with whole_folder(tmp_path / "final") as draft:
+        (draft / "b").touch()
     assert [path.name for path in (tmp_path / "final").iterdir()] == ["b"]
 
 

@@ -12,8 +12,7 @@ from tests.trainer.run import small
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.trainer.model.load import load_reference
 from videop2r_data.trainer.run import rl as rl_module
-from videop2r_data.trainer.run.optim import MasterAdamW
-from videop2r_data.trainer.run.step import make_optimizer
+from videop2r_data.trainer.run.optim import MasterAdamW, make_optimizer
 from videop2r_data.trainer.run.train import train
 from videop2r_data.trainer.settings.parts import OptimSpec
 from videop2r_data.trainer.settings.recipe import TrainRecipe

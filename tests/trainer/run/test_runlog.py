@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.trainer.look.curves import METRICS, SAMPLES
 from videop2r_data.trainer.run import runlog as trackers
-from videop2r_data.trainer.run.runlog import METRICS, SAMPLES, RunLog, Watcher, make_trackers, read_lines
+from videop2r_data.trainer.run.runlog import RunLog, Watcher, make_trackers, read_lines
 
 
 class Seen:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from videop2r_data.trainer.data.batch import ModelInputs
-from videop2r_data.trainer.run.step import Piece, blank_inputs, cut, make_optimizer, make_schedule, rate_at
+from videop2r_data.trainer.run.optim import make_optimizer, make_schedule, rate_at
+from videop2r_data.trainer.run.step import Piece, blank_inputs, cut
 from videop2r_data.trainer.settings.parts import OptimSpec
 
 

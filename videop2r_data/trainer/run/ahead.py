@@ -24,29 +24,25 @@ import orjson
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.run.alarms import Alarms, Reading, Shown
 from videop2r_data.trainer.run.between import Tick
-from videop2r_data.trainer.run.redraw import Redrawn, redrawn
-from videop2r_data.trainer.run.rollouts import Roller
+from videop2r_data.trainer.run.redraw import redrawn
+from videop2r_data.trainer.run.rollouts import Roller, Rollouts
 from videop2r_data.trainer.run.session import Fed, feed
 
-DRAWN = "drawn-{:04d}.json"
+DRAWN = "drawn-{}.json"
 """In a checkpoint: [seed, ids, finished, logps] of each completion that waits in one process."""
 
 
 class Drawn(NamedTuple):
-    """What was drawn for a step; `seconds`: how long that took."""
+    """What was drawn for a step, perhaps with other questions in it, and how long that took."""
 
-    fresh: Redrawn
+    fed: Fed
+    rollouts: Rollouts
     reading: Reading | None
     seconds: float
 
 
 class Draws:
-    """The batches of a run, and the rollouts of each; close it.
-
-    Args:
-        roller: draws and grades.
-        alarms: may draw beside it.
-    """
+    """The batches of a run, and the rollouts and readings of each; close it."""
 
     def __init__(self, roller: Roller, alarms: Alarms) -> None:
         self.roller, self.alarms, self.session = roller, alarms, roller.session
@@ -55,8 +51,12 @@ class Draws:
         self._job: Future[Drawn] | None = None
         self._pool = ThreadPoolExecutor(1, "rollouts") if self.session.recipe.rl.ahead else None
         if self._pool is not None:
-            roller.known = _waiting(self.session.checkpoints.same)
-            self.session.checkpoints.beside = self.save
+            # the completions of all processes: another number of them may go on
+            folder = self.session.checkpoints.same
+            for path in sorted(folder.glob(DRAWN.format("*"))) if folder else ():
+                rows = orjson.loads(path.read_bytes())
+                roller.known |= {seed: RolledOut(*one) for seed, *one in rows}
+            self.session.checkpoints.beside = self._save
 
     def __iter__(self) -> Iterator[Fed]:
         """The batches of the remaining steps, each to be given to `take`."""
@@ -80,26 +80,12 @@ class Draws:
                 self._job = self._pool.submit(self._draw, self._following, lambda _: shown)
         return drawn
 
-    def done(self, tick: Tick) -> None:
-        """The update is made: the engine gets the weights, unless it draws."""
-        if self._pool is None:
-            with tick.timed("sync"):
-                self.sync()
-
     def sync(self) -> None:
         """Wait for what is being drawn, in all processes; then the engine gets the weights of now."""
         if self._job is not None:
             wait([self._job])
         self.session.accelerator.wait_for_everyone()
         self.roller.drawer.sync(self.session.engine.model)
-
-    def save(self, folder: Path) -> None:
-        """Write the completions that wait for the next step into a checkpoint, once they are drawn."""
-        if self._job is None or self._job.exception() is not None:
-            return
-        rows = [(seed, one.ids, one.finished, one.logps) for seed, one in self.roller.drawn.items()]
-        name = DRAWN.format(self.session.accelerator.process_index)
-        (folder / name).write_bytes(orjson.dumps(rows))
 
     def close(self) -> None:
         """Wait for what is being drawn, and let the decoders end."""
@@ -111,15 +97,13 @@ class Draws:
         began = time.perf_counter()
         self.roller.drawn = {}
         rollouts = self.roller.roll(fed)
-        redraws = self.session.recipe.rl.redraws
-        fresh = redrawn(self.roller, fed, rollouts) if redraws else Redrawn(fed, rollouts)
-        reading = self.alarms.draw(fresh.fed, fresh.rollouts, shown(fresh.fed))
-        return Drawn(fresh, reading, time.perf_counter() - began)
+        fed = redrawn(self.roller, fed, rollouts)
+        reading = self.alarms.draw(fed, rollouts, shown(fed))
+        return Drawn(fed, rollouts, reading, time.perf_counter() - began)
 
-
-def _waiting(checkpoint: Path | None) -> dict[int, RolledOut]:
-    """The completions that a checkpoint holds, of all processes: another number of them may go on."""
-    found: dict[int, RolledOut] = {}
-    for path in sorted(checkpoint.glob(DRAWN.format(0).replace("0000", "*"))) if checkpoint else ():
-        found |= {seed: RolledOut(*one) for seed, *one in orjson.loads(path.read_bytes())}
-    return found
+    def _save(self, folder: Path) -> None:
+        """Write the completions that wait for the next step into a checkpoint, once they are drawn."""
+        if self._job is not None and self._job.exception() is None:
+            rows = [(seed, one.ids, one.finished, one.logps) for seed, one in self.roller.drawn.items()]
+            name = DRAWN.format(f"{self.session.accelerator.process_index:04d}")
+            (folder / name).write_bytes(orjson.dumps(rows))

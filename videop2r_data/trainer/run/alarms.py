@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from videop2r_data.schemas import Frames
-from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.data.order import derive, rollout_seeds
+from videop2r_data.trainer.data.order import derive
 from videop2r_data.trainer.data.usual import UsualAnswers
 from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket
+from videop2r_data.trainer.look.curves import METRICS
 from videop2r_data.trainer.process.rewards import Graded
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally
-from videop2r_data.trainer.run.runlog import METRICS, read_lines
+from videop2r_data.trainer.run.runlog import read_lines
 from videop2r_data.trainer.settings.objectives import trace_streams
 from videop2r_data.trainer.settings.rl import Reward
 from videop2r_data.validators import ALARMS, RAISED, alarms_up
@@ -36,16 +36,11 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Fed
 
 EMPTY, SHUFFLED, OWN, SEEN = "alarm/empty", "alarm/shuffled", "alarm/own", "alarm/seen"
+Scores = list[float | None]
 
 
 class Seen(NamedTuple):
-    """One question in front of one clip.
-
-    Attributes:
-        at: its index among the prompts of this process.
-        place: in the batch of all processes.
-        frames: the clip.
-    """
+    """A question in front of a clip: its index in this process, its place in the batch of all, the clip."""
 
     at: int
     place: int
@@ -66,21 +61,13 @@ class Said(NamedTuple):
 
 @dataclass
 class Reading:
-    """One reading of this process.
-
-    Attributes:
-        chosen: the questions, with their own clips.
-        items: metric -> observations, to be judged.
-        ticket: what the judge was given: all items, in order.
-        seen: observations of own clips, for a judge that sees, and its ticket.
-        scores: metric -> how well the policy answers from its observations alone.
-    """
+    """One reading of this process: the questions with their own clips; metric -> observations to be judged;
+    metric -> how well the policy answers from them alone; metrics that are judged together -> the ticket."""
 
     chosen: list[Seen]
     items: dict[str, list[JudgeItem]] = field(default_factory=dict)
-    ticket: Ticket | None = None
-    seen: tuple[list[JudgeItem], Ticket | None] = field(default_factory=lambda: ([], None))
-    scores: dict[str, list[float | None]] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
+    tickets: dict[tuple[str, ...], Ticket] = field(default_factory=dict)
 
 
 class Alarms:
@@ -92,26 +79,28 @@ class Alarms:
     """
 
     def __init__(self, roller: Roller, seer: Judge | None = None) -> None:
-        self.seer, self.asked = seer, roller.session.recipe.judging.asked
-        self.roller = roller
-        session = roller.session
-        self.session, self.spec = session, session.recipe.alarms
-        self.usual = UsualAnswers(session.examples)
-        self._past = (
-            [_short(row) for row in read_lines(session.recipe.folder / METRICS)] if session.log.main else []
-        )
+        self.roller, self.seer, self.session = roller, seer, roller.session
+        self.recipe, self.spec = self.session.recipe, self.session.recipe.alarms
+        self.asked = self.recipe.judging.asked
+        # of sufficiency
+        self.judge = roller.judge if "sufficiency" in self.asked else None
+        self.usual = UsualAnswers(self.session.examples)
+        rows = read_lines(self.recipe.folder / METRICS) if self.session.log.main else []
+        self._past = [_short(row) for row in rows]
 
     def shown(self, fed: Fed) -> Shown | None:
         """What a reading shows; None at a step without one. All processes must call it."""
-        recipe = self.session.recipe
         sees = any(stream.sees for stream in trace_streams(self.roller.grammar))
-        if not self._due(fed.step) or not sees or recipe.data.style == "agnostic":
+        if not self._due(fed.step) or not sees or self.recipe.data.style == "agnostic":
             return None
-        places = _spread(recipe.batch.size, self.spec.prompts)
+        size = self.recipe.batch.size
+        count = min(size, self.spec.prompts)
+        # evenly spread over the batch of all processes
+        wanted = {number * size // count for number in range(count)}
         chosen = [
             Seen(at, place, frames)
-            for at, frames in enumerate(fed.prompts.frames)
-            if (place := self.session.place(fed.places[at])) in places and frames is not None
+            for at, (place, frames) in enumerate(zip(fed.places, fed.prompts.frames, strict=True))
+            if place in wanted and frames is not None
         ]
         return chosen, swapped(chosen)
 
@@ -119,80 +108,68 @@ class Alarms:
         """Draw the completions of a reading; None without one."""
         if shown is None:
             return None
-        (chosen, others), size = shown, self.session.recipe.rl.group_size
+        (chosen, others), size = shown, self.recipe.rl.group_size
         black = [one._replace(frames=_black(one.frames)) for one in chosen]
         said = {EMPTY: self._drawn(fed, EMPTY, black), SHUFFLED: self._drawn(fed, SHUFFLED, others)}
-        reading = Reading(chosen)
         few = [(one, g) for one in chosen for g in range(min(size, self.spec.rollouts))]
         own = _said(fed, few, [rollouts.graded[one.at * size + g] for one, g in few])
+        reading = Reading(chosen)
         if self.seer is not None:
             clips = {one.place: one.frames for one in chosen}
-            reading.seen = [replace(one.item, frames=clips[one.place]) for one in own], None
+            reading.items[SEEN] = [replace(one.item, frames=clips[one.place]) for one in own]
         if self.judge is not None:
-            for metric, found in said.items():
-                reading.items[metric] = [one.item for one in found]
+            reading.items |= {metric: [one.item for one in found] for metric, found in said.items()}
             return reading
         for metric, found in (said | {OWN: own}).items():
-            reading.scores[metric] = self._answered(fed.step, metric, found)
+            # from each observation, which stands in the prompt, and not the clip
+            seeds = [
+                derive(self.recipe.seed, "alone", metric, fed.step, one.place, one.number) for one in found
+            ]
+            answers = self.roller.answered([one.item for one in found], seeds)
+            reading.scores[metric] = [one.score for one in answers]
         return reading
 
     def submit(self, reading: Reading | None) -> None:
         """Hand the observations to the judges; they have given the verdicts of the step by then."""
-        if reading is not None and self.judge is not None:
-            items = [item for found in reading.items.values() for item in found]
-            reading.ticket = self.judge.submit(items)
-        if reading is not None and self.seer is not None:
-            reading.seen = reading.seen[0], self.seer.submit(reading.seen[0])
+        for judge, metrics in ((self.judge, (EMPTY, SHUFFLED)), (self.seer, (SEEN,))):
+            if reading is not None and judge is not None:
+                items = [item for metric in metrics for item in reading.items[metric]]
+                reading.tickets[metrics] = judge.submit(items)
 
     def settle(self, fed: Fed, rollouts: Rollouts, reading: Reading | None, tally: Tally) -> None:
         """Wait for the verdicts, and add everything to the metrics of the step."""
-        self._count_usual(fed.prompts.examples, rollouts, tally)
+        self._count_usual(fed, rollouts, tally)
         if reading is None:
             return
         found = dict(reading.scores)
-        if reading.ticket is not None:
-            verdicts = iter(reading.ticket.result())
-            found |= {
-                metric: _scores(islice(verdicts, len(items)), self.asked)
-                for metric, items in reading.items.items()
-            }
-            found[OWN] = self._paid(rollouts, reading, "sufficiency")
-        if reading.seen[1] is not None:
-            found[SEEN] = _scores(reading.seen[1].result(), ("faithfulness",))
-        elif "faithfulness" in self.asked:
-            found[SEEN] = self._paid(rollouts, reading, "faithfulness")
+        for metrics, ticket in reading.tickets.items():
+            asked: tuple[Reward, ...] = ("faithfulness",) if SEEN in metrics else self.asked
+            verdicts = iter(ticket.result())
+            for metric in metrics:
+                found[metric] = _scores(islice(verdicts, len(reading.items[metric])), asked, asked[0])
+        # what was decided of the rollouts of these questions anyway, paid or recorded
+        size = self.recipe.rl.group_size
+        judged = [rollouts.judged[one.at * size + g] for one in reading.chosen for g in range(size)]
+        if self.judge is not None:
+            found[OWN] = _scores(judged, self.asked, "sufficiency")
+        if "faithfulness" in self.asked:
+            found[SEEN] = _scores(judged, self.asked, "faithfulness")
         for metric, scores in found.items():
             known = [score for score in scores if score is not None]
             tally.add(metric, sum(known), len(known))
 
-    def _paid(self, rollouts: Rollouts, reading: Reading, name: Reward) -> list[float | None]:
-        """What was decided of the rollouts of a reading's questions anyway, paid or recorded."""
-        size = self.session.recipe.rl.group_size
-        rows = (one.at * size + g for one in reading.chosen for g in range(size))
-        return _scores((rollouts.judged[row] for row in rows), self.asked, name)
-
-    @property
-    def judge(self) -> Judge | None:
-        """Of sufficiency."""
-        return self.roller.judge if "sufficiency" in self.asked else None
-
     def told(self, step: int, row: dict[str, Any]) -> dict[str, Any]:
-        """The line of metrics of step `step` (from 1); after a reading with the alarms that are up.
-
-        An alarm that is new is told to the watchers.
-        """
+        """The line of metrics of a step (from 1); after a reading with the alarms that are up, of which the
+        new ones are told to the watchers."""
         now = _short({"step": step, **row})
-        if not self._due(step - 1):
-            self._past.append(now)
-            return row
-        up = alarms_up([*self._past, now])
-        before: dict[str, str] = next(
-            (old.get(ALARMS, {}) for old in reversed(self._past) if RAISED in old), {}
-        )
-        for name, words in up.items():
-            if name not in before:
-                self.session.log.note(f"alarm at step {step:,}, {name}: {words}")
-        found = {RAISED: len(up), **({ALARMS: up} if up else {})}
+        found: dict[str, Any] = {}
+        if self._due(step - 1):
+            up = alarms_up([*self._past, now])
+            readings = [old for old in self._past if RAISED in old]
+            before = readings[-1].get(ALARMS, {}) if readings else {}
+            for name in (name for name in up if name not in before):
+                self.session.log.note(f"alarm at step {step:,}, {name}: {up[name]}")
+            found = {RAISED: len(up), **({ALARMS: up} if up else {})}
         self._past.append(now | found)
         return row | found
 
@@ -204,61 +181,38 @@ class Alarms:
         """What the policy says it sees on these clips."""
         if not shown:
             return []
-        recipe, size = self.session.recipe, self.spec.rollouts
+        size = self.spec.rollouts
         examples = [fed.prompts.examples[one.at] for one in shown]
         prompts = self.session.collator(examples, [one.frames for one in shown])
         shown = [shown[at] for at in prompts.kept]  # another clip may be too long
-        seeds = rollout_seeds(recipe.seed, fed.step, [one.place for one in shown], size, kind)
-        _, _, graded = self.roller.completed(prompts, size, seeds)
+        seeds = self.roller.seeds(fed.step, [one.place for one in shown], size, kind)
+        graded = self.roller.completed(prompts, size, seeds).graded
         return _said(fed, [(one, g) for one in shown for g in range(size)], graded)
 
-    def _answered(self, step: int, kind: str, said: Sequence[Said]) -> list[float | None]:
-        """How well the policy answers from each observation, which stands in the prompt, and not the clip.
-
-        One that the rules of the judge refuse, because it tells the answer or nothing, earns 0.
-        """
-        name = (self.session.recipe.seed, "alone", kind, step)
-        seeds = [derive(*name, one.place, one.number) for one in said]
-        return [one.score for one in self.roller.answered([one.item for one in said], seeds)]
-
-    def _count_usual(self, examples: Sequence[Example], rollouts: Rollouts, tally: Tally) -> None:
+    def _count_usual(self, fed: Fed, rollouts: Rollouts, tally: Tally) -> None:
         """Accuracy of each question's group, apart by whether its usual answer is the right one."""
-        size = self.session.recipe.rl.group_size
-        for at, example in enumerate(examples):
-            known = [
-                x for one in rollouts.graded[at * size : (at + 1) * size] if (x := one.acc_r) is not None
-            ]
+        size = self.recipe.rl.group_size
+        for at, example in enumerate(fed.prompts.examples):
+            group = rollouts.graded[at * size : (at + 1) * size]
+            known = [one.acc_r for one in group if one.acc_r is not None]
             holds = self.usual.holds(example)
             if known and holds is not None:
                 tally.add(f"alarm/usual_{'right' if holds else 'wrong'}", sum(known) / len(known))
 
 
 def swapped(mine: Sequence[Seen], ranks: Ranks | None = None) -> list[Seen]:
-    """Each question with the clip of the next one that has the same kind of media and another clip.
-
-    The questions of all processes count, in the order of their places, so that the number of processes
-    changes nothing. A question for which there is no other clip is left out.
-    """
-    ranks = ranks or Ranks.here()
-    every = sorted(
-        ((s.place, s.frames) for part in ranks.gather(list(mine)) for s in part), key=lambda s: s[0]
-    )
+    """Each question with the clip of the next one, of all processes and in the order of their places, that
+    has the same kind of media and another clip; it is left out where there is none."""
+    every = [one for part in (ranks or Ranks.here()).gather(list(mine)) for one in part]
     found = []
     for one in mine:
         own = one.frames.record
-        after = [s for s in every if s[0] > one.place] + [s for s in every if s[0] < one.place]
-        for _, frames in after:
-            other = frames.record
-            if other.data_type == own.data_type and other.frames_sha256 != own.frames_sha256:
-                found.append(one._replace(frames=frames))
+        for other in sorted(every, key=lambda seen: (seen.place < one.place, seen.place)):
+            record = other.frames.record
+            if record.data_type == own.data_type and record.frames_sha256 != own.frames_sha256:
+                found.append(one._replace(frames=other.frames))
                 break
     return found
-
-
-def _spread(size: int, wanted: int) -> frozenset[int]:
-    """Places in a batch of all processes, evenly spread."""
-    count = min(size, wanted)
-    return frozenset(number * size // count for number in range(count))
 
 
 def _black(frames: Frames) -> Frames:
@@ -275,11 +229,8 @@ def _said(fed: Fed, shown: Iterable[tuple[Seen, int]], graded: Iterable[Graded])
     ]
 
 
-def _scores(
-    judged: Iterable[Judged | None], asked: Sequence[Reward], name: Reward = "sufficiency"
-) -> list[float | None]:
-    """Of one of the things that were `asked`; of a judge of one thing, of that."""
-    name = name if name in asked else asked[0]
+def _scores(judged: Iterable[Judged | None], asked: Sequence[Reward], name: Reward) -> Scores:
+    """Of one of the things that were `asked`."""
     parts = [one.each(asked) for one in judged if one is not None]
     return [part[name].score for part in parts if name in part]
 

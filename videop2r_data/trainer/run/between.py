@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,37 +18,38 @@ from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.model.weights import save_policy, sharding
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolloutEngine
-from videop2r_data.trainer.run.checkpoint import save_folder, update_run
+from videop2r_data.trainer.run.checkpoint import update_run, whole_folder
 from videop2r_data.trainer.run.session import Fed, Session
 from videop2r_data.trainer.run.step import SKIPPED
 from videop2r_data.trainer.settings.recipe import FINAL
 
-Evaluate = Callable[[int], dict[str, float]]
-"""From a step to its metrics `eval/...`."""
+Evaluate = Callable[[int], dict[str, float]]  # from a step to its metrics `eval/...`
+TOLD = 8
+"""Rows that are named at a step at most."""
 
 
 def held_out(
-    session: Session, judge: Judge | None = None, drawer: RolloutEngine | None = None
+    session: Session,
+    judge: Judge | None = None,
+    drawer: RolloutEngine | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> Evaluate | None:
-    """What evaluates the recipe's held-out questions, or None if it asks for no evaluation.
+    """What evaluates the recipe's held-out questions, in every process at the same steps; None if it asks for
+    no evaluation.
 
     Args:
-        session: the run; every process must evaluate at the same steps.
-        judge: the training's, started, if it is asked about sufficiency; None: the exact checker for demo
-            questions, no judge for others.
-        drawer: the training's rollout engine; reused if the evaluation has the same sampling settings.
-
-    Raises:
-        ConfigError, SourceError: the questions cannot be read.
+        judge: the training's, if it is asked about sufficiency; None: the exact checker for demo questions,
+            no judge for others.
+        drawer: the training's; reused if the evaluation has the same sampling settings.
+        before: called before each evaluation.
     """
     recipe = session.recipe
-    data = recipe.held_out
-    if data is None:
+    if recipe.held_out is None:
         return None
     same = recipe.stage == "rl" and recipe.evaluating.sampling == recipe.sampling
     questions = HeldOut(
         session.policy.processor,
-        data,
+        recipe.held_out,
         spec=recipe.evaluating,
         judge=judge,
         engine=drawer if same else None,
@@ -57,6 +57,7 @@ def held_out(
     )
 
     def measure(step: int) -> dict[str, float]:
+        before()
         with session.accelerator.autocast():
             return questions(session.engine.model, step)
 
@@ -95,7 +96,6 @@ def train_loop(
     """Train until the last step or until asked to stop; a checkpoint is saved either way.
 
     Args:
-        session: the run.
         batches: of the remaining steps.
         step_of: does one step; returns the line to log, its times apart.
         evaluate: measures held-out questions; None: there are none.
@@ -104,17 +104,17 @@ def train_loop(
         whether the run is complete (then `final/` is written), False if it was stopped.
     """
     session.log.begin(session.recipe.stage, session.start, session.steps)
-    coming = iter(batches)
-    while True:
+    coming, stopped = iter(batches), False
+    while not stopped:
         tick = Tick()
         with tick.timed("data"):
             fed = next(coming, None)
         if fed is None:
             break
         seed_step(session.recipe.seed, fed.step, session.accelerator.process_index)
+        session.leave_out(fed.skipped)
         row = step_of(fed, tick)
-        if _end_step(session, fed.step + 1, row, tick, evaluate):
-            break
+        stopped = _end_step(session, fed.step + 1, row, tick, evaluate)
     if session.steps_done == session.steps and not session.tokens and not session.start:
         raise ConfigError(
             f"nothing was learnt: every row was left out ({', '.join(session.skipped)})",
@@ -124,50 +124,13 @@ def train_loop(
     return _finish(session)
 
 
-TOLD = 8
-"""Rows that are named at a step at most."""
-
-
-def _tell(session: Session, step: int, row: dict[str, Any]) -> None:
-    """Name the rows of step `step` (from 1) that any process left out, and those of a batch that got no
-    update; every process must call it.
-
-    Raises:
-        ConfigError: `optim.max_skipped` updates in a row were skipped.
-    """
-    session.tokens += row.get("tokens", 0)
-    if row.get("skipped"):
-        lost = [skip for mine in Ranks.here().gather(session.untold) for skip in mine]
-        session.untold = []
-        named = [f"{skip.sample_id}: {skip.reason}: {skip.detail}" for skip in lost[:TOLD]]
-        more = [f"{len(lost) - TOLD:,} more rows"] if len(lost) > TOLD else []
-        for text in (*named, *more):
-            session.log.note(f"left out at step {step:,}: {text}")
-    if row.get(SKIPPED):
-        ids = session.ids(step - 1)
-        rows = ", ".join(ids[:TOLD]) + (f" and {len(ids) - TOLD:,} more" if len(ids) > TOLD else "")
-        session.log.note(f"no update at step {step:,}: gradient or loss not finite; its rows: {rows}")
-        if session.engine.lost >= session.recipe.optim.max_skipped:
-            raise ConfigError(
-                f"gradient or loss of {session.engine.lost} updates in a row is not finite: none was made",
-                where=f"step {step:,}, rows {rows}",
-                hint="look at these rows; go on from the last checkpoint without them, or with a lower "
-                "optim.lr (--anyway); optim.max_skipped is the limit",
-            )
-
-
 def _end_step(
     session: Session, step: int, row: dict[str, Any], tick: Tick, evaluate: Evaluate | None
 ) -> bool:
-    """Log, evaluate and save after step `step` (from 1); every process must call it.
-
-    Returns:
-        whether to end now: any process was asked to stop, or this was the last step.
-    """
+    """Log, evaluate and save after a step (from 1), in every process; whether any was asked to stop."""
     recipe = session.recipe
-    session.steps_done = step
-    times = tick.row()
-    tokens = float(row.get("tokens", 0))
+    session.steps_done, times, tokens = step, tick.row(), row.get("tokens", 0)
+    session.tokens += tokens
     epoch = round(session.order.epoch(step * recipe.rl.minibatches), 6)
     if row.get(SKIPPED):  # what was measured on the way may not be finite either: no such number in JSON
         row = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
@@ -176,7 +139,7 @@ def _end_step(
     if session.accelerator.device.type == "cuda":
         line["memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     session.log.row(line)
-    _tell(session, step, row)
+    _tell(session, row)
     if recipe.eval_every and step % recipe.eval_every == 0 and evaluate is not None:
         with guarded("eval"):
             found = evaluate(step)
@@ -186,39 +149,57 @@ def _end_step(
     stopped = session.engine.agreed(session.stop.asked)
     if stopped or (recipe.save.every and step % recipe.save.every == 0):
         session.checkpoints.save(step)
-    return stopped or step == session.steps
+    return stopped
+
+
+def _tell(session: Session, row: dict[str, Any]) -> None:
+    """Name the rows of the step that any process left out, and those of a batch that got no update; too many
+    of these in a row end the run."""
+    step, lost = session.steps_done, session.engine.lost
+    if row.get("skipped"):
+        skips = [skip for mine in Ranks.here().gather(session.untold) for skip in mine]
+        session.untold = []
+        named = [f"{skip.sample_id}: {skip.reason}: {skip.detail}" for skip in skips[:TOLD]]
+        more = [f"{len(skips) - TOLD:,} more rows"] if len(skips) > TOLD else []
+        for text in (*named, *more):
+            session.log.note(f"left out at step {step:,}: {text}")
+    if row.get(SKIPPED):
+        ids = [session.examples[i].sample_id for i in session.indices(step - 1)]
+        rows = ", ".join(ids[:TOLD]) + (f" and {len(ids) - TOLD:,} more" if len(ids) > TOLD else "")
+        session.log.note(f"no update at step {step:,}: gradient or loss not finite; its rows: {rows}")
+        if lost >= session.recipe.optim.max_skipped:
+            raise ConfigError(
+                f"gradient or loss of {lost} updates in a row is not finite: none was made",
+                where=f"step {step:,}, rows {rows}",
+                hint="look at these rows; go on from the last checkpoint without them, or with a lower "
+                "optim.lr (--anyway); optim.max_skipped is the limit",
+            )
 
 
 def _finish(session: Session) -> bool:
     """Save the last checkpoint, and `final/` of a complete run; whether it is complete."""
-    folder, done = session.recipe.folder, session.steps_done
+    folder, done, skipped = session.recipe.folder, session.steps_done, dict(session.skipped)
     if session.checkpoints.saved != done:
         session.checkpoints.save(done)
     complete = done == session.steps
     if complete:
-        _save_final(session, folder / FINAL)
+        _save_final(session)
     if session.accelerator.is_main_process:
-        skipped = dict(session.skipped)
         update_run(folder, steps_done=done, steps=session.steps, complete=complete, skipped=skipped)
     session.accelerator.wait_for_everyone()
     return complete
 
 
 @guarded("save")
-def _save_final(session: Session, folder: Path) -> None:
-    """Weights and processor for `from_pretrained`; adapters are merged into the weights.
+def _save_final(session: Session) -> None:
+    """Weights and processor for `from_pretrained`, adapters merged into the weights.
 
-    Every process must call it: sharded weights (FSDP, ZeRO-3) are gathered from all of them; adapters are
-    then saved unmerged.
+    Sharded weights (FSDP, ZeRO-3) are gathered from all processes; adapters are then saved unmerged.
     """
     accelerator, model, policy = session.accelerator, session.engine.model, session.policy
     whole = sharding(model) is None
-    state: dict[str, Any] | None = None
-    if not whole:
-        gathered = accelerator.get_state_dict(model)
-        state = {name.removeprefix("net."): weight for name, weight in gathered.items()}
+    gathered = {} if whole else accelerator.get_state_dict(model)  # perhaps None in the other processes
+    state = {name.removeprefix("net."): weight for name, weight in (gathered or {}).items()}
     if accelerator.is_main_process:
-        save_folder(
-            folder, lambda draft: save_policy(policy.net, policy.processor, draft, merge=whole, state=state)
-        )
-    accelerator.wait_for_everyone()
+        with whole_folder(session.recipe.folder / FINAL) as draft:
+            save_policy(policy.net, policy.processor, draft, merge=whole, state=state or None)

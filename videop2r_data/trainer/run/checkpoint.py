@@ -16,12 +16,11 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -31,6 +30,7 @@ from videop2r_data.prompts import Prompt
 from videop2r_data.schemas import default_grammar
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.memory import guarded
+from videop2r_data.trainer.run.runlog import replace_file
 from videop2r_data.trainer.settings.parts import RUN
 from videop2r_data.trainer.settings.recipe import RECIPE, TrainRecipe, differences, recipe_yaml
 from videop2r_data.version import __version__
@@ -41,19 +41,12 @@ if TYPE_CHECKING:
 
 FOLDER = "checkpoints"
 STATE = "state.json"
+LOCK = ".lock"
 _NAME = re.compile(r"step-(\d{6,})")
-_DRAFT = ".partial-"
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A complete checkpoint.
-
-    Attributes:
-        folder: its path.
-        step: optimizer steps done when it was saved.
-        state: content of its `state.json`.
-    """
+class Checkpoint(NamedTuple):
+    """A complete checkpoint: its folder, the steps that were done, and what its `state.json` holds."""
 
     folder: Path
     step: int
@@ -71,12 +64,7 @@ def find_checkpoints(run: Path) -> list[Checkpoint]:
         match = _NAME.fullmatch(folder.name)
         if match is None or not (folder / STATE).is_file():
             continue
-        try:
-            state = orjson.loads((folder / STATE).read_bytes())
-        except ValueError as error:
-            raise ConfigError(
-                f"not JSON: {error}", where=str(folder / STATE), hint="delete this checkpoint's folder"
-            ) from None
+        state = _read(folder / STATE, hint="delete this checkpoint's folder")
         found.append(Checkpoint(folder, int(match[1]), state))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
@@ -89,45 +77,37 @@ class Checkpoints:
         accelerator: holds model, optimizer and schedule; every process must make the same calls.
         keep: newest checkpoints that stay; 0: all.
         identity: digests of recipe and data, written into each `state.json`.
+
+    Attributes:
+        saved: step of the newest checkpoint that was saved or restored here.
+        same: the checkpoint that was restored, if it is of the same recipe and data.
+        beside: writes more into the folder of each checkpoint; called in every process.
     """
 
     def __init__(self, run: Path, accelerator: Accelerator, *, keep: int, identity: dict[str, Any]) -> None:
-        self.run = run
-        self.accelerator = accelerator
-        self.keep = keep
-        self.identity = identity
+        self.run, self.accelerator = run, accelerator
+        self.keep, self.identity = keep, identity
         self.saved: int | None = None
-        """Step of the newest checkpoint that this object saved or restored."""
         self.same: Path | None = None
-        """The checkpoint that was restored, if it is of the same recipe and data."""
         self.beside: Callable[[Path], None] | None = None
-        """Writes more into the folder of each checkpoint; called in every process."""
 
     @guarded("save")
     def save(self, step: int) -> None:
-        """Write the checkpoint of a step, then drop the oldest above `keep`.
-
-        It is written under another name and renamed at the end, so that a crash leaves no half checkpoint
-        under the final name. Saving a step again replaces it.
-        """
-        final = self.run / FOLDER / f"step-{step:06d}"
-        draft = final.with_name(_DRAFT + final.name)
-        main = self.accelerator.is_main_process
+        """Write the checkpoint of a step, also once more, then drop the oldest above `keep`."""
+        accelerator, main = self.accelerator, self.accelerator.is_main_process
+        with whole_folder(self.run / FOLDER / f"step-{step:06d}", main=main) as draft:
+            accelerator.wait_for_everyone()
+            accelerator.save_state(str(draft))
+            if self.beside is not None:
+                self.beside(draft)
+            accelerator.wait_for_everyone()
+            if main:
+                state = {"step": step, "processes": accelerator.num_processes, **self.identity}
+                (draft / STATE).write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2) + b"\n")
         if main:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(draft))
-        if self.beside is not None:
-            self.beside(draft)
-        self.accelerator.wait_for_everyone()
-        if main:
-            state = {"step": step, "processes": self.accelerator.num_processes, **self.identity}
-            (draft / STATE).write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2) + b"\n")
-            publish(draft, final)
             for old in find_checkpoints(self.run)[: -self.keep]:  # none for keep 0
                 shutil.rmtree(old.folder, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+        accelerator.wait_for_everyone()
         self.saved = step
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -149,26 +129,25 @@ class Checkpoints:
             self.same = checkpoint.folder
 
 
-def publish(draft: Path, final: Path) -> None:
-    """Flush a finished folder to the disk, then rename it to its final name, replacing an older one."""
+@contextmanager
+def whole_folder(final: Path, *, main: bool = True) -> Iterator[Path]:
+    """An empty folder that gets its name at the end of the block, in place of an older one: it is whole or
+    not there. Of several processes the `main` one makes and renames it."""
+    draft, old = (final.with_name(f".{kind}-{final.name}") for kind in ("partial", "old"))
+    if main:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+    yield draft
+    if not main:
+        return
     for path in [*draft.rglob("*"), draft]:
         _sync(path)
-    old = final.with_name(f".old-{final.name}")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
     draft.rename(final)
     shutil.rmtree(old, ignore_errors=True)
     _sync(final.parent)
-
-
-def save_folder(final: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder so that it is whole or not there; `write` fills the empty folder that it is given."""
-    draft = final.with_name(_DRAFT + final.name)
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    write(draft)
-    publish(draft, final)
 
 
 def _sync(path: Path) -> None:
@@ -182,9 +161,6 @@ def _sync(path: Path) -> None:
 
 
 # The run that a folder belongs to.
-
-
-LOCK = ".lock"
 
 
 def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt) -> dict[str, Any]:
@@ -202,8 +178,8 @@ def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt) -
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package, Python and the libraries that affect the results, as far as installed."""
+def _versions() -> dict[str, str]:
+    """Of this package, Python and the libraries that affect the results, as far as installed."""
     found = {"videop2r-data": __version__, "python": platform.python_version()}
     for name in ("torch", "transformers", "accelerate", "peft", "vllm", "deepspeed"):
         with suppress(PackageNotFoundError):
@@ -225,8 +201,7 @@ def admit(
         ConfigError: the folder holds another run, or any run if `fresh`.
     """
     folder = recipe.folder
-    earlier = _read(folder / RUN)
-    found = find_checkpoints(folder)
+    earlier, found = _read(folder / RUN), find_checkpoints(folder)
     if fresh and (earlier or found):
         raise ConfigError(
             "this folder holds a run already",
@@ -245,7 +220,7 @@ def admit(
             recipe_sha256=recipe.digest,
             identity=recipe.identity,
             data=data,
-            versions=versions(),
+            versions=_versions(),
             processes=processes,
         )
     return found[-1] if found else None
@@ -279,9 +254,8 @@ def run_lock(folder: Path) -> ExitStack:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock.take(folder / LOCK)
-    except (
-        OSError
-    ):  # no locks on this file system; a folder that cannot be written is said where it is written
+    except OSError:
+        # no locks on this file system; a folder that cannot be written is said where it is written
         return held
     if lock is None:
         raise ConfigError(
@@ -294,17 +268,14 @@ def run_lock(folder: Path) -> ExitStack:
 
 
 def update_run(folder: Path, **fields: Any) -> None:
-    """Set fields of `run.json` atomically."""
-    draft = folder / f".{RUN}.partial"
-    draft.write_bytes(orjson.dumps(_read(folder / RUN) | fields, option=orjson.OPT_INDENT_2) + b"\n")
-    draft.replace(folder / RUN)
+    """Set fields of `run.json`."""
+    told = _read(folder / RUN) | fields
+    replace_file(folder / RUN, orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
+def _read(path: Path, hint: str = "delete it to go on") -> dict[str, Any]:
     try:
-        data = orjson.loads(path.read_bytes())
+        data = orjson.loads(path.read_bytes()) if path.exists() else {}
     except ValueError as error:
-        raise ConfigError(f"not JSON: {error}", where=str(path), hint="delete it to go on") from None
+        raise ConfigError(f"not JSON: {error}", where=str(path), hint=hint) from None
     return data if isinstance(data, dict) else {}

@@ -1,4 +1,4 @@
-"""AdamW whose memory fits.
+"""AdamW whose memory fits, and the learning rate of each step.
 
 | `optim.kind` | weights | bytes per weight on the device: weight, gradient, optimizer | on the host |
 |---|---|---|---|
@@ -14,6 +14,7 @@ by the norm of all of them, which is known only behind the last one.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,17 +25,24 @@ from videop2r_data.errors import MissingExtraError
 from videop2r_data.trainer.settings.parts import OptimSpec
 
 
-def adamw(groups: list[dict[str, Any]], spec: OptimSpec) -> torch.optim.Optimizer:
-    """The optimizer that the settings name, over groups of weights with their `weight_decay`.
+def make_optimizer(net: torch.nn.Module, spec: OptimSpec) -> torch.optim.Optimizer:
+    """AdamW over what trains; norms and biases (one-dimensional) are not decayed unless `decay_all`.
 
     Raises:
+        ValueError: nothing trains.
         MissingExtraError: `adamw-8bit`, and torchao is not installed.
     """
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    if not weights:
+        raise ValueError("no weight trains")
+    decayed = [w for w in weights if w.dim() >= 2 or spec.decay_all]
+    plain = [w for w in weights if w.dim() < 2 and not spec.decay_all]
+    both = ((decayed, spec.weight_decay), (plain, 0.0))
+    groups = [{"params": params, "weight_decay": decay} for params, decay in both if params]
     common: dict[str, Any] = {"lr": spec.lr, "betas": spec.betas, "eps": spec.eps}
     if spec.kind == "adamw":
         # torch's default on a GPU takes the memory of all weights once more while it steps
-        fused = all(weight.is_cuda for group in groups for weight in group["params"])
-        return torch.optim.AdamW(groups, **common, fused=fused or None)
+        return torch.optim.AdamW(groups, **common, fused=all(w.is_cuda for w in weights) or None)
     if spec.kind == "adamw-8bit":
         try:
             from torchao.optim import AdamW8bit
@@ -43,6 +51,36 @@ def adamw(groups: list[dict[str, Any]], spec: OptimSpec) -> torch.optim.Optimize
         made: torch.optim.Optimizer = AdamW8bit(groups, **common, bf16_stochastic_round=True)
         return made
     return MasterAdamW(groups, **common, host=spec.kind == "adamw-host")
+
+
+def rate_at(step: int, *, steps: int, spec: OptimSpec) -> float:
+    """Share of the highest learning rate at a step, in [0, 1].
+
+    Args:
+        step: updates done before this one, from 0.
+        steps: updates of the whole run.
+        spec: schedule, warm-up and floor.
+
+    >>> spec = OptimSpec(schedule="linear", warmup=2, floor=0.0)
+    >>> [rate_at(step, steps=6, spec=spec) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    # a share of the run is rounded up
+    warmup = math.ceil(spec.warmup * steps) if spec.warmup < 1 else int(spec.warmup)
+    if step < warmup:
+        return (step + 1) / warmup
+    if spec.schedule == "constant":
+        return 1.0
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    left = 0.5 * (1 + math.cos(math.pi * done)) if spec.schedule == "cosine" else 1 - done
+    return spec.floor + (1 - spec.floor) * left
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, spec: OptimSpec, *, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule as torch's scheduler, so that it is saved and restored with the rest."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps=steps, spec=spec))
 
 
 class MasterAdamW(torch.optim.Optimizer):  # type: ignore[misc]

@@ -2,9 +2,8 @@
 
 Per step: prompts -> G rollouts of each -> a stream of the trace for each token -> observations to the
 judge, as each of them ends, which works while the others are drawn and the old and reference
-log-probabilities are computed -> answers and verdicts to
-rewards -> advantages per stream and group -> clipped loss over counts of the global batch -> clip -> AdamW
--> weights to the rollout engine.
+log-probabilities are computed -> answers and verdicts to rewards -> advantages per stream and group
+-> clipped loss over counts of the global batch -> clip -> AdamW -> weights to the rollout engine.
 
 A group is never split: it is drawn, rewarded and trained on in one process and one micro-batch.
 """
@@ -12,7 +11,6 @@ A group is never split: it is drawn, rewarded and trained on in one process and 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -24,7 +22,6 @@ from torch import Tensor
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Frames
-from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.data.order import derive
 from videop2r_data.trainer.judging.model import make_judge
 from videop2r_data.trainer.memory import guarded
@@ -33,13 +30,11 @@ from videop2r_data.trainer.model.load import Reference, load_reference
 from videop2r_data.trainer.model.weights import bare, inferring, sharding
 from videop2r_data.trainer.process.advantages import Stream, pad_masks, streams
 from videop2r_data.trainer.process.loss import Denominators, LossResult, denominators, mismatch, policy_loss
-from videop2r_data.trainer.process.rewards import RewardTable
 from videop2r_data.trainer.rollout.base import RolloutEngine, prompt_room
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.run.ahead import Draws
 from videop2r_data.trainer.run.alarms import Alarms
 from videop2r_data.trainer.run.between import Tick, held_out, train_loop
-from videop2r_data.trainer.run.redraw import Redrawn, rewarded
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_samples
 from videop2r_data.trainer.run.session import Fed, Session
 from videop2r_data.trainer.run.step import Piece, Updated, line_of
@@ -70,27 +65,15 @@ def run_rl(session: Session) -> bool:
         roller = Roller(session, drawer, judge)
         with guarded("reference"):
             reference = make_reference(session) if recipe.loss.beta > 0 else None
-        asked = judge if "sufficiency" in judging.asked else None
-        measure = held_out(session, asked, drawer)
-        with closing(Draws(roller, Alarms(roller, seer))) as draws:
-
-            def evaluate(step: int) -> dict[str, float]:
-                if recipe.rl.ahead:
-                    draws.sync()
-                return measure(step) if measure else {}
-
-            return train_loop(
-                session, draws, partial(rl_step, draws, reference), evaluate if measure else None
-            )
+        alarms = Alarms(roller, seer)
+        with closing(Draws(roller, alarms)) as draws:
+            before = draws.sync if recipe.rl.ahead else lambda: None
+            evaluate = held_out(session, alarms.judge, drawer, before)
+            return train_loop(session, draws, partial(rl_step, draws, reference), evaluate)
 
 
 def make_drawer(session: Session) -> RolloutEngine:
-    """The rollout engine that the recipe names.
-
-    Raises:
-        ConfigError: it does not fit how the policy is distributed.
-        MissingExtraError: vLLM is not installed.
-    """
+    """The rollout engine that the recipe names."""
     recipe, model, tokenizer = session.recipe, session.engine.model, session.policy.tokenizer
     if recipe.sampling.backend == "hf":
         return HfEngine(model, tokenizer, recipe.sampling, logps=recipe.correction is not None)
@@ -107,25 +90,14 @@ def make_drawer(session: Session) -> RolloutEngine:
 
 
 def make_reference(session: Session) -> Reference:
-    """The reference: the policy without its adapters, or a frozen second model.
-
-    Under FSDP2 the second model is sharded like the policy; otherwise each process holds all of it. It is not
-    prepared by accelerate, which would save it with every checkpoint.
-    """
-    recipe, model = session.recipe, session.engine.model
-    if recipe.model.lora is not None and not recipe.reference:
+    """The policy without its adapters, or a frozen second model: sharded like the policy under FSDP2, else
+    whole in each process. accelerate does not prepare it, which would save it with every checkpoint."""
+    recipe, spec, model = session.recipe, session.recipe.model, session.engine.model
+    if spec.lora is not None and not recipe.reference:
         return Reference(model)
-    named = recipe.reference or recipe.model.model
-    chosen = recipe.model.reference_dtype
-    spec = recipe.model.model_copy(
-        update={
-            "lora": None,
-            "gradient_checkpointing": False,
-            "model": named,
-            "dtype": recipe.model.dtype if chosen == "policy" else chosen,
-        }
-    )
-    frozen = load_reference(spec, session.accelerator.device, temperature=recipe.sampling.temperature)
+    dtype = spec.dtype if spec.reference_dtype == "policy" else spec.reference_dtype
+    named = spec.model_copy(update={"model": recipe.reference or spec.model, "dtype": dtype})
+    frozen = load_reference(named, session.accelerator.device, temperature=recipe.sampling.temperature)
     if sharding(model) == "FSDP2":
         shard_layers(frozen)
     return Reference(model, frozen)
@@ -142,89 +114,82 @@ def shard_layers(frozen: TrainModel) -> None:
 
 
 def rl_step(draws: Draws, reference: Reference | None, fed: Fed, tick: Tick) -> dict[str, Any]:
-    """One rollout batch and its updates; returns the line to log, its times apart.
-
-    Args:
-        draws: has the graded groups of rollouts, and the alarms, which change nothing but the line.
-        reference: the model of the KL term; None without a KL term.
-        fed: the prompts.
-        tick: gets the times.
-    """
+    """One rollout batch and its updates; returns the line to log, its times apart. The alarms change nothing
+    but that line; without a KL term there is no reference."""
     session, roller, alarms = draws.session, draws.roller, draws.alarms
     recipe = session.recipe
-    fresh, reading, _ = draws.take(fed, tick)
-    fed, rollouts = fresh.fed, fresh.rollouts
+    fed, rollouts, reading, _ = draws.take(fed, tick)
     inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
-    # the micro-batches of each minibatch: whole groups, the same number in every process
-    batches = [
-        session.cut(inputs, *fed.part(number, session.share)) for number in range(recipe.rl.minibatches)
-    ]
+    batches = session.cut(inputs, fed)
     with tick.timed("logps"):
+        # At the first update the policy is still the old one.
         again = recipe.rl.updates > 1 and recipe.correction != "ratio"
-        old = _old_logps(session, batches) if again else None
-        held = None if reference is None else _reference_logps(session, batches, reference)
+        old = _logps(session, batches) if again else None
+        held = _logps(session, batches, reference) if reference else None
         blind = _blind_logps(session, fed, rollouts) if recipe.loss.perception > 0 else None
     with tick.timed("judge"):
         rollouts.settle(recipe.judging)
         alarms.submit(reading)
-    table = rewarded(roller, rollouts)
-    tally = _tally(fresh, table, recipe)
+    table, tally = roller.rewarded(rollouts), Tally(recipe)
+    tally.rewards(table)
+    tally.rollouts(rollouts)
+    tally.add("skipped", len(fed.skipped))
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
     owned = {
         s.name: pad_masks([one.weights[s.name] for one in rollouts.masks], mask.shape[1])
         for s in table.streams
     }
-    reached = streams(
-        recipe.objective,
-        table,
-        owned,
-        completion_mask=mask,
-        spec=recipe.loss,
-        sums=session.engine.sums,
-    )
+    sums = session.engine.sums
+    reached = streams(recipe.objective, table, owned, completion_mask=mask, spec=recipe.loss, sums=sums)
     drawn = _drawn_logps(rollouts, recipe, mask.shape[1])
     learn = _Learn(reached, mask, drawn if recipe.correction == "ratio" else old, held, blind, drawn)
     parts = {"all": mask} | {s.key: owned[s.name] > 0 for s in table.streams}
     with tick.timed("update"):
         updated = [
-            _update(session, pieces, learn, tally, {} if again else parts)
-            for again in range(recipe.rl.iterations)
+            _update(session, pieces, learn, tally, {} if number else parts)
+            for number in range(recipe.rl.iterations)
             for pieces in batches
         ]
-    draws.done(tick)
+    if not recipe.rl.ahead:
+        with tick.timed("sync"):
+            draws.sync()
     record_samples(session, fed, rollouts, table, reached)
     with tick.timed("judge"):
         alarms.settle(fed, rollouts, reading, tally)
-    return alarms.told(fed.step + 1, _row(session, updated, tally, judged=roller.judge is not None))
+    row = tally.row(judged=roller.judge is not None)
+    row["policy_loss"] = row.pop("policy") / len(updated)
+    return alarms.told(fed.step + 1, {**line_of(updated), **row})
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def _old_logps(session: Session, batches: list[list[Piece]]) -> Tensor:
-    """[N, C] log-probabilities under the policy that drew the rollouts.
-
-    Needed only if rollouts serve several updates: at the first update the policy is still the old one.
-    """
-    with inferring(session.engine.model):
-        return _logps(session, batches, session.engine.model)
-
-
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def _reference_logps(session: Session, batches: list[list[Piece]], reference: Reference) -> Tensor:
-    with session.accelerator.autocast():
-        return _logps(session, batches, reference.logps)
+def _logps(session: Session, batches: list[list[Piece]], reference: Reference | None = None) -> Tensor:
+    """[N, C] log-probabilities under the reference, or under the policy as it is now; blank passes run too,
+    because gathering sharded weights is collective."""
+    model, device = session.engine.model, session.accelerator.device
+    parts = []
+    with inferring(model) if reference is None else session.accelerator.autocast():
+        for piece in itertools.chain.from_iterable(batches):
+            told = (reference.logps if reference else model)(piece.inputs.to(device))
+            if not piece.blank:
+                parts.append((piece, told.logps.float().cpu()))
+    rows = max((piece.hi for piece, _ in parts), default=0)
+    width = max((found.shape[1] for _, found in parts), default=0)
+    table = torch.zeros(rows, width)
+    for piece, found in parts:
+        table[piece.lo : piece.hi, : found.shape[1]] = found
+    return table
 
 
 def _blind_logps(session: Session, fed: Fed, rollouts: Rollouts) -> Tensor:
     """[N, C] log-probabilities of the rollouts for a policy that sees little of their clips."""
     recipe, prompts = session.recipe, fed.prompts
     frames = [
-        blackened(seen, recipe.loss.blackened, derive(recipe.seed, "black", fed.step, session.place(local)))
-        for seen, local in zip(prompts.frames, fed.places, strict=True)
+        blackened(seen, recipe.loss.blackened, derive(recipe.seed, "black", fed.step, place))
+        for seen, place in zip(prompts.frames, fed.places, strict=True)
     ]
     dark = session.collator(prompts.examples, frames)
     inputs = dark.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
-    parts = [fed.part(number, session.share) for number in range(recipe.rl.minibatches)]
-    return _old_logps(session, [session.cut(inputs, *part) for part in parts])
+    return _logps(session, session.cut(inputs, fed))
 
 
 def blackened(frames: Frames | None, share: float, seed: int) -> Frames | None:
@@ -237,26 +202,8 @@ def blackened(frames: Frames | None, share: float, seed: int) -> Frames | None:
     return replace(frames, array=np.where(pixels, np.uint8(0), frames.array))
 
 
-def _logps(
-    session: Session, batches: list[list[Piece]], logps_of: Callable[[ModelInputs], TokenLogProbs]
-) -> Tensor:
-    """[N, C] log-probabilities of all passes; blank ones run too, because gathering sharded weights is
-    collective."""
-    parts = []
-    for piece in itertools.chain.from_iterable(batches):
-        found = logps_of(piece.inputs.to(session.accelerator.device)).logps.float().cpu()
-        if not piece.blank:
-            parts.append((piece, found))
-    rows = max((piece.hi for piece, _ in parts), default=0)
-    width = max((found.shape[1] for _, found in parts), default=0)
-    table = torch.zeros(rows, width)
-    for piece, found in parts:
-        table[piece.lo : piece.hi, : found.shape[1]] = found
-    return table
-
-
 class _Learn(NamedTuple):
-    """Inputs of the loss beside the policy's log-probabilities; tables are [N, C], N rows of this process."""
+    """Inputs of the loss beside the policy's log-probabilities: [N, C], N rows of this process."""
 
     streams: list[Stream]
     mask: Tensor
@@ -289,11 +236,7 @@ class _Learn(NamedTuple):
 
 
 def _drawn_logps(rollouts: Rollouts, recipe: TrainRecipe, width: int) -> Tensor | None:
-    """[N, C] the engine's own log-probabilities; None: it records none.
-
-    Raises:
-        ConfigError: it records none, and the loss is corrected by them.
-    """
+    """[N, C] the engine's own log-probabilities; None if it records none, and none are needed."""
     found = [one.logps for one in rollouts.rolled if one.logps is not None]
     if len(found) == len(rollouts.rolled):
         return pad_masks(found, width)
@@ -312,8 +255,7 @@ def _update(
     """One optimizer update from one minibatch; in `parts` (name -> [N, C] bool) trainer and engine are
     compared."""
     local = [denominators(learn.mask[piece.lo : piece.hi]) for piece in pieces]
-    # Counts of the whole minibatch, over micro-batches and ranks: means of means would weigh short batches
-    # more.
+    # over micro-batches and ranks: means of means would weigh short batches more
     counts = session.engine.sums(torch.tensor(local, dtype=torch.float64).sum(dim=0))
     whole = Denominators(*map(int, counts.tolist()))._replace(longest=session.recipe.sampling.max_new_tokens)
 
@@ -329,24 +271,3 @@ def _update(
         return result.loss
 
     return session.engine.update(pieces, loss_of, entropy=True)
-
-
-def _tally(fresh: Redrawn, table: RewardTable, recipe: TrainRecipe) -> Tally:
-    rollouts = fresh.rollouts
-    tally = Tally(table.streams, recipe.judging.asked, ("redrawn", "replaced") if recipe.rl.redraws else ())
-    tally.rewards(table)
-    tally.lengths(rollouts.graded, rollouts.rolled)
-    tally.add("skipped", len(fresh.fed.skipped))
-    tally.judged(rollouts.judged)
-    if recipe.rl.redraws:
-        tally.add("redrawn", fresh.drawn)
-        tally.add("replaced", fresh.replaced)
-    return tally
-
-
-def _row(session: Session, updated: list[Updated], tally: Tally, *, judged: bool) -> dict[str, Any]:
-    row = tally.row(session.engine.sums, session.engine.largest)
-    row["policy_loss"] = row.pop("policy") / len(updated)
-    if not judged:
-        row = {name: value for name, value in row.items() if not name.startswith("judge/")}
-    return {**line_of(updated), **row}

@@ -5,7 +5,7 @@ Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,9 +30,11 @@ from videop2r_data.trainer.judging.base import (
 from videop2r_data.trainer.look.samples import sample_record
 from videop2r_data.trainer.process.advantages import Stream, collapsed
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
-from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
-from videop2r_data.trainer.rollout.base import Ended, RolledOut, RolloutEngine
+from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade, rewards_of
+from videop2r_data.trainer.ranks import Ranks
+from videop2r_data.trainer.rollout.base import RolledOut, RolloutEngine
 from videop2r_data.trainer.settings.objectives import TraceStream, trace_streams
+from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 from videop2r_data.validators import neutralise
 
@@ -48,13 +50,12 @@ class Rollouts:
     """The groups of one process at one step, N rows.
 
     Attributes:
-        rolled: token ids.
-        masks: weights of the tokens by stream of the trace.
-        graded: grades; `acc_p` is open until `settle`.
+        graded: `acc_p` is open until `settle`.
         judged: verdicts, None where no judge was asked.
         shuffled: T-GRPO: per prompt the accuracies of its group with shuffled frames; None without a video.
-        verdicts: what the judge was given; None: no judge.
+        verdicts: what the judge was given, until `settle`; None: no judge.
         alone: row -> how well the policy answers from its own observation, where that is asked.
+        redrawn, replaced: groups drawn beside the planned ones, and groups that gave way to one of them.
     """
 
     rolled: list[RolledOut]
@@ -64,14 +65,18 @@ class Rollouts:
     shuffled: list[list[float | None] | None] | None = None
     verdicts: Verdicts | None = None
     alone: dict[int, Judged] = field(default_factory=dict)
+    redrawn: int = 0
+    replaced: int = 0
 
     def settle(self, spec: JudgingSpec) -> None:
-        """Wait for the verdicts and enter what is paid for them into the grades."""
+        """Wait for the verdicts and enter what is paid for them into the grades; once, then there are none to
+        wait for."""
         found: dict[int, dict[Reward, Judged]] = {row: {"self": one} for row, one in self.alone.items()}
         for row, verdict in self.verdicts.result().items() if self.verdicts else ():
             found[row] = {**verdict.each(spec.asked), **found.get(row, {})}
+        self.verdicts, self.alone = None, {}
+        plain = spec.asked == ("sufficiency",)
         for row, parts in found.items():
-            plain = spec.asked == ("sufficiency",)
             judged = self.judged[row] = parts["sufficiency"] if plain else joined(parts, spec)
             self.graded[row] = self.graded[row].judged(judged.score)
 
@@ -96,14 +101,13 @@ class Roller:
         self.known: dict[int, RolledOut] = {}
         self.drawn: dict[int, RolledOut] = {}
 
+    def seeds(self, step: int, places: Sequence[int], size: int, kind: str) -> list[int]:
+        """See `rollout_seeds`."""
+        return rollout_seeds(self.session.recipe.seed, step, places, size, kind)
+
     def roll(self, fed: Fed, kind: str = "rollout") -> Rollouts:
         """Draw G completions of each prompt, grade them, and submit each observation to the judge as its
-        completion ends.
-
-        Args:
-            fed: the prompts.
-            kind: names the draws; see `rollout_seeds`.
-        """
+        completion ends; `kind` names the draws."""
         recipe, prompts = self.session.recipe, fed.prompts
         size, verdicts = recipe.rl.group_size, None if self.judge is None else Verdicts(self.judge)
         items: dict[int, JudgeItem] = {}
@@ -115,12 +119,12 @@ class Roller:
                 if verdicts is not None:
                     verdicts.add(row, items[row])
 
-        found = self.completed(prompts, size, self._seeds(fed, size, kind), submit)
-        rollouts = Rollouts(*found, [None] * len(found[0]), verdicts=verdicts)
+        rollouts = self.completed(prompts, size, self.seeds(fed.step, fed.places, size, kind), submit)
+        rollouts.verdicts = verdicts
         if recipe.objective.entry.shuffles:
             rollouts.shuffled = self._shuffled(fed)
         if "self" in recipe.judging.asked:
-            rows, seeds = sorted(items), self._seeds(fed, size, "self")
+            rows, seeds = sorted(items), self.seeds(fed.step, fed.places, size, "self")
             alone = self.answered([items[row] for row in rows], [seeds[row] for row in rows])
             rollouts.alone = dict(zip(rows, alone, strict=True))
         return rollouts
@@ -131,7 +135,7 @@ class Roller:
         size: int,
         seeds: Sequence[int],
         then: Callable[[int, Graded], None] | None = None,
-    ) -> tuple[list[RolledOut], list[SegmentMasks], list[Graded]]:
+    ) -> Rollouts:
         """`size` completions of each prompt, one for each seed, graded by everything but the judge.
 
         Args:
@@ -144,15 +148,19 @@ class Roller:
             if then is not None:
                 then(row, found[row][1])
 
-        rolled = self._draw(prompts, size, seeds, ended)
+        if self.known.keys() >= set(seeds):
+            rolled = [self.known[seed] for seed in seeds]
+        else:
+            with self.session.accelerator.autocast():
+                rolled = self.drawer.generate(prompts, group_size=size, seeds=seeds, ended=ended)
+        if len(rolled) != len(seeds):
+            raise ValueError(f"{len(rolled)} rollouts for {len(seeds)} seeds: groups would be mixed")
+        self.drawn |= zip(seeds, rolled, strict=True)
         for row, one in enumerate(rolled):
             if row not in found:
                 ended(row, one)
-        return (
-            rolled,
-            [found[row][0] for row in range(len(rolled))],
-            [found[row][1] for row in range(len(rolled))],
-        )
+        rows = [found[row] for row in range(len(rolled))]
+        return Rollouts(rolled, [mask for mask, _ in rows], [one for _, one in rows], [None] * len(rows))
 
     def answered(self, items: Sequence[JudgeItem], seeds: Sequence[int]) -> list[Judged]:
         """How well the policy answers each question from an observation, which stands in its prompt, and not
@@ -170,13 +178,26 @@ class Roller:
         ]
         prompts = self.session.collator(examples, [None] * len(asked))
         fitting = [asked[at] for at in prompts.kept]
-        _, _, graded = self.completed(prompts, 1, [seeds[at] for at in fitting])
-        for at, one in zip(fitting, graded, strict=True):
+        answers = self.completed(prompts, 1, [seeds[at] for at in fitting]).graded
+        for at, one in zip(fitting, answers, strict=True):
             why = Reason.NO_VERDICT if one.acc_r is None else Reason.JUDGED
             words = "no answer" if one.answer is None else f"answered without the clip: {one.answer[:200]}"
             found[at] = Judged(one.acc_r, why, detail=words)
         lost = Judged(None, Reason.NO_VERDICT, detail="the question cannot be shown with the observation")
         return [found.get(at, lost) for at in range(len(items))]
+
+    def rewarded(self, rollouts: Rollouts) -> RewardTable:
+        """The rewards of graded groups, as the recipe pays them."""
+        recipe = self.session.recipe
+        return rewards_of(
+            rollouts.graded,
+            recipe.rewards,
+            recipe.rl.group_size,
+            objective=recipe.objective,
+            shuffled=rollouts.shuffled,
+            streams=trace_streams(self.grammar),
+            longest=recipe.sampling.max_new_tokens,
+        )
 
     def _shuffled(self, fed: Fed) -> list[list[float | None] | None]:
         """Accuracies of a second group per video question, its frames in random order [T-GRPO eq. 1].
@@ -184,39 +205,20 @@ class Roller:
         Each frame takes the time of its new place: the model sees a film in another order with times that
         still rise.
         """
-        recipe, places = self.session.recipe, [self.session.place(local) for local in fed.places]
+        recipe, prompts = self.session.recipe, fed.prompts
         size = recipe.objective.temporal.shuffled_size(recipe.rl.group_size)
-        chosen = [b for b, e in enumerate(fed.prompts.examples) if e.data_type is DataType.VIDEO]
-        found: list[list[float | None] | None] = [None] * len(fed.prompts)
+        chosen = [b for b, e in enumerate(prompts.examples) if e.data_type is DataType.VIDEO]
+        found: list[list[float | None] | None] = [None] * len(prompts)
         if not chosen:
             return found
-        frames = [
-            _in_random_order(fed.prompts.frames[b], derive(recipe.seed, "shuffle", fed.step, places[b]))
-            for b in chosen
-        ]
-        prompts = self.session.collator([fed.prompts.examples[b] for b in chosen], frames)
-        seeds = rollout_seeds(recipe.seed, fed.step, [places[b] for b in chosen], size, "shuffled")
-        _, _, graded = self.completed(prompts, size, seeds)
+        places = [fed.places[b] for b in chosen]
+        orders = [derive(recipe.seed, "shuffle", fed.step, place) for place in places]
+        frames = [_in_random_order(prompts.frames[b], seed) for b, seed in zip(chosen, orders, strict=True)]
+        other = self.session.collator([prompts.examples[b] for b in chosen], frames)
+        graded = self.completed(other, size, self.seeds(fed.step, places, size, "shuffled")).graded
         for at, b in enumerate(chosen):
             found[b] = [row.acc_r for row in graded[at * size : (at + 1) * size]]
         return found
-
-    def _seeds(self, fed: Fed, size: int, kind: str) -> list[int]:
-        places = [self.session.place(local) for local in fed.places]
-        return rollout_seeds(self.session.recipe.seed, fed.step, places, size, kind)
-
-    def _draw(self, prompts: PromptBatch, size: int, seeds: Sequence[int], ended: Ended) -> list[RolledOut]:
-        if not len(prompts):
-            return []
-        if self.known.keys() >= set(seeds):
-            rolled = [self.known[seed] for seed in seeds]
-        else:
-            with self.session.accelerator.autocast():
-                rolled = self.drawer.generate(prompts, group_size=size, seeds=seeds, ended=ended)
-        if len(rolled) != len(seeds):
-            raise ValueError(f"{len(rolled)} rollouts for {len(seeds)} seeds: groups would be mixed")
-        self.drawn |= zip(seeds, rolled, strict=True)
-        return rolled
 
     def _grade(self, example: Example, one: RolledOut) -> tuple[SegmentMasks, Graded]:
         recipe = self.session.recipe
@@ -240,11 +242,11 @@ class Roller:
 def _in_random_order(frames: Frames | None, seed: int) -> Frames:
     """The frames in random order; with two frames or more never in their own."""
     assert frames is not None and frames.array is not None
-    count = len(frames.array)
+    own = np.arange(len(frames.array))
     rng = np.random.default_rng(seed)
-    order = rng.permutation(count)
-    while count > 1 and (order == np.arange(count)).all():
-        order = rng.permutation(count)
+    order = rng.permutation(len(own))
+    while len(own) > 1 and (order == own).all():
+        order = rng.permutation(len(own))
     return replace(frames, array=np.ascontiguousarray(frames.array[order]))
 
 
@@ -255,8 +257,7 @@ def record_samples(
     session: Session, fed: Fed, rollouts: Rollouts, table: RewardTable, reached: list[Stream]
 ) -> None:
     """Record the first groups of the main process at the first step and every `save.samples_every` steps."""
-    save, size = session.recipe.save, session.recipe.rl.group_size
-    step = fed.step + 1
+    save, size, step = session.recipe.save, session.recipe.rl.group_size, fed.step + 1
     due = save.samples_every and (step % save.samples_every == 0 or step == 1)
     if not due or not session.accelerator.is_main_process:
         return
@@ -266,7 +267,7 @@ def record_samples(
             sample_record(
                 step=step,
                 example=fed.prompts.examples[row // size],
-                group=session.place(fed.places[row // size]),
+                group=fed.places[row // size],
                 rollout=row % size,
                 text=masks.text,
                 finished=rollouts.rolled[row].finished,
@@ -281,18 +282,22 @@ def record_samples(
 
 def _rewards(table: RewardTable, row: int) -> dict[str, float | None]:
     """The parts of one row's reward; None where it is unscored."""
-    out: dict[str, float | None] = {}
+    columns = dict(_columns(table)) | {"total": table.total}
+    return {name: float(values[row]) if known[row] else None for name, (values, known) in columns.items()}
+
+
+def _columns(table: RewardTable) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """The parts of each stream and their sum, [N], and where they are scored, [N] bool."""
+    everywhere = torch.ones_like(table.answered)
     for part in ("accuracy", "format", "length"):
-        for key in streams_with(part, table.streams):
-            known = part == "format" or bool(table.scored[key][row])
-            out[f"{part}_{key}"] = float(table.components[f"{part}_{key}"][row]) if known else None
-    totals = {f"total_{stream.key}": table.of(stream.key) for stream in table.streams}
-    for name, (rewards, scored) in {**totals, "total": table.total}.items():
-        out[name] = float(rewards[row]) if scored[row] else None
-    return out
+        for key in _earning(part, table.streams):
+            known = everywhere if part == "format" else table.scored[key]
+            yield f"{part}_{key}", (table.components[f"{part}_{key}"], known)
+    for stream in table.streams:
+        yield f"total_{stream.key}", table.of(stream.key)
 
 
-def streams_with(part: str, streams: Sequence[TraceStream]) -> list[str]:
+def _earning(part: str, streams: Sequence[TraceStream]) -> list[str]:
     """Keys of the streams that can earn a part: a stream that neither sees nor answers has no accuracy."""
     return [one.key for one in streams if part != "accuracy" or one.sees or one.answers]
 
@@ -300,56 +305,43 @@ def streams_with(part: str, streams: Sequence[TraceStream]) -> list[str]:
 # Metrics of a step, `metrics.jsonl`.
 
 
-_ALARMS = ("own", "empty", "shuffled", "seen", "usual_right", "usual_wrong")
-_ALARM = "alarm/"
-"""Means that are logged with the number of things they are over, as `..._n`."""
-
-
-def _means(streams: Sequence[TraceStream], asked: Sequence[Reward]) -> tuple[str, ...]:
-    keys = [*(stream.key for stream in streams), "all"]
-    parts = ("accuracy", "format", "length", "total")
-    rewards = (f"reward/{part}_{key}" for part in parts for key in streams_with(part, streams))
-    lengths, clipped = (f"length/{key}" for key in keys), (f"clip_fraction/{key}" for key in keys)
-    far = (f"mismatch/{name}_{key}" for name in ("abs", "k3") for key in keys)
-    alarms, judged = (f"{_ALARM}{name}" for name in _ALARMS), (f"judged/{name}" for name in asked)
-    kls = ("kl", "kl_blind", "entropy", "ratio", "clip_fraction")
-    loss = (*kls, *clipped, *far, "tis/weight", "tis/truncated")
-    return *rewards, "reward/total", "reward/plain", *lengths, *loss, *alarms, *judged
-
-
-def _counts(streams: Sequence[TraceStream]) -> tuple[str, ...]:
-    keys = [stream.key for stream in streams]
-    collapses = (f"collapsed/{key}" for key in (*keys, "sum", "plain"))
-    unscored = (f"unscored/{key}" for key in keys)
-    judges = (f"judge/{name}" for name in ("asked", "cached", "late", "failed"))
-    ends = ("truncated", "tokens", "skipped")
-    return "policy", "nonfinite", *collapses, "groups", "rollouts", *unscored, *ends, *judges
-
-
 class Tally:
     """Sums and counts of one step in one process; `row` adds up all processes.
 
-    All of them sum the same names in the same order, so a process without rollouts sends zeros.
-
     Args:
-        streams: of the trace; None: of the default.
-        asked: what is decided of observations; sufficiency alone is in the reward, and has no other line.
-        more: further counts.
+        recipe: names the streams of the trace, and what is decided of observations.
     """
 
-    def __init__(
-        self,
-        streams: Sequence[TraceStream] | None = None,
-        asked: Sequence[Reward] = (),
-        more: Sequence[str] = (),
-    ) -> None:
-        self.streams = streams or trace_streams()
-        asked = () if tuple(asked) == ("sufficiency",) else asked
-        means, counts = _means(self.streams, asked), (*_counts(self.streams), *more)
-        self._counts = counts
-        self._sums = dict.fromkeys((*means, *counts), 0.0)
+    def __init__(self, recipe: TrainRecipe) -> None:
+        self.streams = trace_streams(recipe.data.grammar)
+        keys = [stream.key for stream in self.streams]
+        every, parts = [*keys, "all"], ("accuracy", "format", "length", "total")
+        # what is paid alone has no other line
+        asked = () if recipe.judging.asked == ("sufficiency",) else recipe.judging.asked
+        alarms = ("own", "empty", "shuffled", "seen", "usual_right", "usual_wrong")
+        means = [
+            *(f"reward/{part}_{key}" for part in parts for key in _earning(part, self.streams)),
+            *("reward/total", "reward/plain"),
+            *(f"length/{key}" for key in every),
+            *("kl", "kl_blind", "entropy", "ratio", "clip_fraction"),
+            *(f"clip_fraction/{key}" for key in every),
+            *(f"mismatch/{name}_{key}" for name in ("abs", "k3") for key in every),
+            *("tis/weight", "tis/truncated"),
+            *(f"alarm/{name}" for name in alarms),
+            *(f"judged/{name}" for name in asked),
+        ]
+        self._counts = [
+            *("policy", "nonfinite"),
+            *(f"collapsed/{key}" for key in (*keys, "sum", "plain")),
+            *("groups", "rollouts"),
+            *(f"unscored/{key}" for key in keys),
+            *("truncated", "tokens", "skipped"),
+            *(f"judge/{how}" for how in ("asked", "cached", "late", "failed")),
+            *(("redrawn", "replaced") if recipe.rl.redraws else ()),
+        ]
+        self._sums = dict.fromkeys((*means, *self._counts), 0.0)
         self._over = dict.fromkeys(means, 0.0)
-        self._most = {f"mismatch/max_{one.key}": 0.0 for one in self.streams} | {"mismatch/max_all": 0.0}
+        self._most = dict.fromkeys((f"mismatch/max_{key}" for key in every), 0.0)
 
     def add(self, name: str, total: float, over: float = 1.0) -> None:
         """Add a sum over `over` things (ignored for counts)."""
@@ -357,34 +349,31 @@ class Tally:
         if name in self._over:
             self._over[name] += over
 
-    def mean(self, name: str, values: Tensor, where: Tensor) -> None:
-        """Add values [N] where a mask [N] holds."""
-        self.add(name, float(values[where].double().sum()), float(where.sum()))
-
     def rewards(self, table: RewardTable) -> None:
         """Add the rewards of whole groups, and how many groups give no gradient [paper §5.4]."""
-        parts, everyone = table.components, torch.ones_like(table.answered)
+        columns = dict(_columns(table)) | {"total": table.total, "plain": table.plain}
+        for name, (values, known) in columns.items():
+            self.add(f"reward/{name}", float(values[known].double().sum()), float(known.sum()))
         totals = {stream.key: table.of(stream.key) for stream in self.streams}
+        for name, (values, known) in {**totals, "sum": table.total, "plain": table.plain}.items():
+            self.add(f"collapsed/{name}", float(collapsed(values, known, table.group_size).sum()))
         for stream in self.streams:
-            key, scored = stream.key, table.scored[stream.key]
-            if stream.sees or stream.answers:
-                self.mean(f"reward/accuracy_{key}", parts[f"accuracy_{key}"], scored)
-            self.mean(f"reward/format_{key}", parts[f"format_{key}"], everyone)
-            self.mean(f"reward/length_{key}", parts[f"length_{key}"], scored)
-            self.mean(f"reward/total_{key}", *totals[key])
-            self.add(f"unscored/{key}", float((~scored).sum()))
-        self.mean("reward/total", *table.total)
-        self.mean("reward/plain", *table.plain)
-        for name, (rewards, scored) in {**totals, "sum": table.total, "plain": table.plain}.items():
-            self.add(f"collapsed/{name}", float(collapsed(rewards, scored, table.group_size).sum()))
+            self.add(f"unscored/{stream.key}", float((~table.scored[stream.key]).sum()))
         self.add("groups", len(table.answered) // table.group_size)
 
-    def judged(self, judged: Iterable[Judged | None]) -> None:
-        """Add how verdicts came about, and what was decided, paid or not."""
-        found = list(judged)
-        for name, count in judge_counts(found).items():
-            self.add(f"judge/{name}", count)
-        for name, part in (pair for one in found if one for pair in one.parts.items()):
+    def rollouts(self, found: Rollouts) -> None:
+        """Add lengths in tokens, how rollouts ended and verdicts came about, and what was decided, paid or
+        not."""
+        for grades, one in zip(found.graded, found.rolled, strict=True):
+            for stream in self.streams:
+                self.add(f"length/{stream.key}", grades.lengths[stream.name])
+            self.add("length/all", len(one.ids))
+            self.add("tokens", len(one.ids))
+            self.add("rollouts", 1)
+            self.add("truncated", not one.finished)
+        for how, count in judge_counts(found.judged).items():
+            self.add(f"judge/{how}", count)
+        for name, part in (pair for one in found.judged if one for pair in one.parts.items()):
             if part.score is not None:
                 self.add(f"judged/{name}", part.score)
 
@@ -392,34 +381,18 @@ class Tally:
         """Add what `process.loss.mismatch` found of a stream, or of all tokens."""
         for name in ("abs", "k3"):
             self.add(f"mismatch/{name}_{key}", *found[name].tolist())
-        self._most[f"mismatch/max_{key}"] = max(self._most[f"mismatch/max_{key}"], *found["max"].tolist())
+        most = f"mismatch/max_{key}"
+        self._most[most] = max(self._most[most], *found["max"].float().tolist())
 
-    def lengths(self, graded: Iterable[Graded], rolled: Iterable[RolledOut]) -> None:
-        """Add lengths in tokens and how rollouts ended."""
-        for grades, one in zip(graded, rolled, strict=True):
-            for stream in self.streams:
-                self.add(f"length/{stream.key}", grades.lengths[stream.name])
-            self.add("length/all", len(one.ids))
-            self.add("tokens", len(one.ids))
-            self.add("rollouts", 1)
-            self.add("truncated", not one.finished)
-
-    def row(
-        self, sums: Callable[[Tensor], Tensor], largest: Callable[[Tensor], Tensor] = lambda x: x
-    ) -> dict[str, float | int]:
-        """The metrics of all processes; a mean without values is left out.
-
-        Args:
-            sums: adds tensors of all processes up.
-            largest: takes the larger ones of them.
-        """
-        most = dict(zip(self._most, largest(torch.tensor([*self._most.values()])).tolist(), strict=True))
-        local = torch.tensor([*self._sums.values(), *self._over.values()], dtype=torch.float64)
-        everyone = iter(sums(local).tolist())
-        totals = dict(zip(self._sums, everyone, strict=False))
-        over = dict(zip(self._over, everyone, strict=True))
-        means = {name: totals[name] / over[name] for name in self._over if over[name]}
-        counts = {name: totals[name] if name == "policy" else int(totals[name]) for name in self._counts}
-        counts |= {f"{name}_n": int(n) for name, n in over.items() if n and name.startswith(_ALARM)}
-        compared = most if over["mismatch/abs_all"] else {}
-        return {**means, **counts, **compared}
+    def row(self, *, judged: bool = True) -> dict[str, float | int]:
+        """The metrics of all processes, each of which must ask; a mean without values is left out, and so is
+        what counts verdicts where nobody was asked."""
+        every = Ranks.here().gather((self._sums, self._over, self._most))
+        sums = {name: sum(one[0][name] for one in every) for name in self._sums}
+        over = {name: sum(one[1][name] for one in every) for name in self._over}
+        means = {name: sums[name] / count for name, count in over.items() if count}
+        named = [name for name in self._counts if judged or not name.startswith("judge/")]
+        counts = {name: sums[name] if name == "policy" else int(sums[name]) for name in named}
+        alarms = {f"{name}_n": int(over[name]) for name in means if name.startswith("alarm/")}
+        compared = {name: max(one[2][name] for one in every) for name in self._most}
+        return {**means, **counts, **alarms, **(compared if over["mismatch/abs_all"] else {})}

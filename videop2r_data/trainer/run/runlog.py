@@ -20,21 +20,13 @@ from typing import Any, Protocol, runtime_checkable
 import orjson
 
 from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.trainer.look.curves import METRICS, SAMPLES
 
 
 class Stop:
-    """Whether the run was asked to end; loops look at it between steps.
+    """Whether the run was asked to end; loops look at it between steps."""
 
-    >>> stop = Stop()
-    >>> stop.asked
-    False
-    >>> stop.ask()
-    >>> stop.asked
-    True
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
+    asked = False
 
     def ask(self) -> None:
         """Ask the run to end after the step under way."""
@@ -69,9 +61,6 @@ def on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-METRICS = "metrics.jsonl"
-SAMPLES = "samples.jsonl"
-
 Row = Mapping[str, Any]
 
 
@@ -96,7 +85,7 @@ class Watcher(Protocol):
 
 
 class RunLog:
-    """Metrics and samples of one run, and its watchers.
+    """Metrics and samples of one run, and its watchers, whose methods it has.
 
     Args:
         folder: the run's.
@@ -118,7 +107,7 @@ class RunLog:
                 _cut(folder / name, upto)
 
     def begin(self, stage: str, step: int, steps: int) -> None:
-        """The run starts or goes on."""
+        """As of a `Watcher`."""
         for watcher in self.watchers:
             watcher.begin(stage, step, steps)
 
@@ -133,7 +122,7 @@ class RunLog:
         self._add(SAMPLES, row)
 
     def note(self, text: str) -> None:
-        """Tell something."""
+        """As of a `Watcher`."""
         for watcher in self.watchers:
             watcher.note(text)
 
@@ -159,10 +148,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: another line is no JSON object.
     """
-    if not path.exists():
-        return []
     rows: list[dict[str, Any]] = []
-    lines = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -183,12 +170,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _cut(path: Path, upto: int) -> None:
-    """Keep the lines up to a step; written beside and renamed, so that a crash loses no line."""
-    if not path.exists():
-        return
-    kept = [row for row in read_lines(path) if not isinstance(row.get("step"), int) or row["step"] <= upto]
+    """Keep the lines up to a step."""
+    if path.exists():
+        rows = [r for r in read_lines(path) if not isinstance(r.get("step"), int) or r["step"] <= upto]
+        replace_file(path, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file beside it, and rename it: after a crash it is as before, or whole."""
     draft = path.with_name(f".{path.name}.partial")
-    draft.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in kept))
+    draft.write_bytes(data)
     draft.replace(path)
 
 
@@ -202,29 +193,12 @@ class _Tracker:
         self._send = send
 
     def row(self, row: Row) -> None:
-        """Send the numbers of a line of metrics."""
         numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
         self._send(numbers, step=int(row.get("step", 0)))
 
-    def begin(self, stage: str, step: int, steps: int) -> None:
-        """Nothing to send."""
+    def begin(self, stage: str, step: int, steps: int) -> None: ...
 
-    def note(self, text: str) -> None:
-        """Nothing to send."""
-
-
-def _tensorboard(folder: Path) -> Callable[..., object]:
-    _need("tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def send(numbers: dict[str, float], step: int) -> None:
-        for name, value in numbers.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
-
-    return send
+    def note(self, text: str) -> None: ...
 
 
 def make_trackers(names: tuple[str, ...], *, folder: Path, config: Mapping[str, Any]) -> list[Watcher]:
@@ -242,6 +216,20 @@ def make_trackers(names: tuple[str, ...], *, folder: Path, config: Mapping[str, 
             run = _need(name).init(project="videop2r", name=folder.name, config=dict(config), **more)
             made.append(_Tracker(run.log))
     return made
+
+
+def _tensorboard(folder: Path) -> Callable[..., object]:
+    _need("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def send(numbers: dict[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return send
 
 
 def _need(module: str) -> Any:

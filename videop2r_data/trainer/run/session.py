@@ -9,10 +9,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import PartialState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin
 
 from videop2r_data.errors import ConfigError
@@ -27,26 +29,39 @@ from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.run.checkpoint import Checkpoints, admit, describe
+from videop2r_data.trainer.run.optim import make_optimizer, make_schedule
 from videop2r_data.trainer.run.runlog import RunLog, Stop, Watcher
-from videop2r_data.trainer.run.step import Engine, Piece, blank_inputs, cut, make_optimizer, make_schedule
+from videop2r_data.trainer.run.step import Engine, Piece, blank_inputs, cut
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
-
-def hush() -> None:
-    """No progress bars of transformers for every load and save, and no warning about tied weights.
-
-    accelerate warns at each checkpoint that tied weights are written once; they are tied again on loading.
-    Where the log was asked for (`-v`), nothing is hushed.
-    """
+def _hush() -> None:
+    """No progress bars of transformers for every load and save, and no warning at each checkpoint that tied
+    weights are written once: they are tied again on loading. Where the log was asked for (`-v`), nothing is
+    hushed."""
     if logging.getLogger().isEnabledFor(logging.INFO):
         return
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-    logging.getLogger("accelerate.checkpointing").setLevel(logging.ERROR)
+    for name in ("utils.other", "checkpointing"):
+        logging.getLogger(f"accelerate.{name}").setLevel(logging.ERROR)
+
+
+class Fed(NamedTuple):
+    """The batch of one step in this process.
+
+    Attributes:
+        step: from 0.
+        prompts: B prompts; fewer than planned, perhaps none, where clips could not be read.
+        places: [B] place of each in the batch of all processes, rising.
+        skipped: what was left out.
+    """
+
+    step: int
+    prompts: PromptBatch
+    places: tuple[int, ...]
+    skipped: tuple[Skip, ...]
 
 
 @dataclass
@@ -54,19 +69,11 @@ class Session:
     """One run of one process.
 
     Attributes:
-        recipe: what was asked for.
-        accelerator: devices and processes.
-        policy: net, processor and tokenizer, not wrapped.
-        engine: model, optimizer and schedule, wrapped.
+        policy: not wrapped.
         examples: all of them; the same in every process.
         order: this process's share of every update's batch.
         collator: the one for training, rollouts and evaluation.
-        log: metrics and samples.
-        checkpoints: saves and restores.
-        stop: asked to end.
-        steps: of the whole run.
-        start: steps that were done when the session began.
-        steps_done: steps that are done now.
+        steps, start, steps_done: of the whole run, when the session began, and now.
         skipped: reason -> examples left out by this process, since the session began.
         untold: those of them that were not told yet.
         tokens: trained on by all processes, since the session began.
@@ -90,35 +97,40 @@ class Session:
     tokens: int = 0
 
     def leave_out(self, skips: Iterable[Skip]) -> None:
-        """Count examples of this process that are not trained on; `train_loop` tells them."""
+        """Count examples of this process that the step under way does not train on; `train_loop` tells
+        them."""
         for skip in skips:
             self.skipped[str(skip.reason)] += 1
             self.untold.append(skip)
 
-    @property
-    def share(self) -> int:
-        """Examples of one minibatch that this process has."""
-        return int(self.order.batch_size // self.accelerator.num_processes)
+    def updates(self, step: int) -> range:
+        """The numbers of a step's minibatches in `order`."""
+        parts = self.recipe.rl.minibatches
+        return range(step * parts, (step + 1) * parts)
 
     def planned(self, step: int) -> list[Example]:
         """The examples of this process at a step, minibatch by minibatch."""
-        parts = self.recipe.rl.minibatches
-        return [self.examples[i] for part in range(parts) for i in self.order.batch(step * parts + part)]
+        return [self.examples[i] for part in self.updates(step) for i in self.order.batch(part)]
 
-    def ids(self, step: int) -> list[str]:
-        """The examples of all processes at a step."""
-        parts = range(step * self.recipe.rl.minibatches, (step + 1) * self.recipe.rl.minibatches)
-        return [self.examples[i].sample_id for part in parts for i in self.order.global_batch(part)]
+    def indices(self, step: int) -> list[int]:
+        """Of the examples of all processes at a step."""
+        return [i for part in self.updates(step) for i in self.order.global_batch(part)]
 
     def place(self, local: int) -> int:
         """Place of this process's planned example `local` in the batch of all processes."""
-        part, within = divmod(local, self.share)
-        return part * self.order.batch_size + int(self.accelerator.process_index) * self.share + within
+        share = self.order.batch_size // int(self.accelerator.num_processes)
+        part, within = divmod(local, share)
+        return part * self.order.batch_size + int(self.accelerator.process_index) * share + within
 
-    def cut(self, inputs: ModelInputs, lo: int, hi: int) -> list[Piece]:
-        """The micro-batches of groups `lo` to `hi`, as many in every process; blank ones fill up."""
+    def cut(self, inputs: ModelInputs, fed: Fed) -> list[list[Piece]]:
+        """The micro-batches of each minibatch: whole groups, as many in every process; blank ones fill up."""
         blank = blank_inputs(self.collator.end_id)
-        return cut(inputs, lo, hi, groups=self.recipe.batch.micro, pieces=self.engine.pieces, blank=blank)
+        size, pieces = self.recipe.batch.micro, self.engine.pieces
+        edges = [
+            bisect_left(fed.places, part * self.order.batch_size)
+            for part in range(self.recipe.rl.minibatches + 1)
+        ]
+        return [cut(inputs, lo, hi, groups=size, pieces=pieces, blank=blank) for lo, hi in pairwise(edges)]
 
 
 def open_session(
@@ -133,7 +145,7 @@ def open_session(
 
     Arguments and errors are those of `train`.
     """
-    hush()
+    _hush()
     accelerator = make_accelerator(recipe)
     with accelerator.main_process_first():
         examples = read_examples(recipe.data)
@@ -176,79 +188,62 @@ def open_session(
     )
 
 
-def close_session(session: Session) -> None:
-    """Free model and optimizer, and reset accelerate's global state: the next session may differ in
-    precision."""
-    from accelerate.state import AcceleratorState
-
-    session.accelerator.free_memory()
-    AcceleratorState._reset_state()
-
-
 def make_accelerator(recipe: TrainRecipe) -> Accelerator:
     """Devices and processes as `accelerate launch` set them up; one process without it.
 
     Raises:
-        ConfigError: the batch cannot be shared by the processes.
+        ConfigError: the processes cannot share the batch, or a setting does not fit them.
     """
-    from accelerate.state import PartialState
-
     has_device = torch.cuda.is_available() or torch.backends.mps.is_available()
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not has_device
-    world = int(PartialState(cpu=cpu).num_processes)
+    world, parts, batch = int(PartialState(cpu=cpu).num_processes), recipe.rl.minibatches, recipe.batch
     if world != int(os.environ.get("WORLD_SIZE", "1")):
         raise ConfigError(
             f"{os.environ['WORLD_SIZE']} processes were started, but they do not know of each other",
             hint="start them with accelerate launch and one of the configs that p2r-train recipes names",
         )
-    parts = recipe.rl.minibatches
-    if recipe.batch.size % (world * parts):
+    if batch.size % (world * parts):
         raise ConfigError(
-            f"batch.size {recipe.batch.size} is no multiple of {world} processes times {parts} minibatches",
+            f"batch.size {batch.size} is no multiple of {world} processes times {parts} minibatches",
             where="batch.size",
             hint=f"set it to a multiple of {world * parts}, or start another number of processes",
         )
-    pieces = passes(recipe, world)
+    # micro-batches per update and process
+    pieces = math.ceil(batch.size // world // parts / batch.micro)
     accelerator = Accelerator(
         cpu=cpu,
-        mixed_precision=precision(recipe),
+        mixed_precision=_precision(recipe),
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=pieces, adjust_scheduler=False, sync_with_dataloader=False
         ),
         step_scheduler_with_optimizer=False,
     )
-    if recipe.optim.kind in ("adamw-master", "adamw-host") and accelerator.distributed_type in SHARDED:
+    kind = accelerator.distributed_type
+    sharded = kind in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    if sharded and recipe.optim.kind in ("adamw-master", "adamw-host"):
         raise ConfigError(
-            f"{recipe.optim.kind} keeps its copies whole, and {accelerator.distributed_type.value} cuts the "
-            "weights over the processes",
+            f"{recipe.optim.kind} keeps its copies whole, and {kind.value} cuts the weights over the "
+            "processes",
             where="optim.kind",
             hint="set model.dtype: float32 and optim.kind: adamw, whose memory is cut too",
         )
-    plugin = accelerator.state.deepspeed_plugin if hasattr(accelerator.state, "deepspeed_plugin") else None
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is not None:
         # DeepSpeed clips and accumulates by itself: its "auto" values are filled in from the recipe.
         plugin.deepspeed_config["gradient_clipping"] = recipe.optim.max_grad_norm
         plugin.deepspeed_config["gradient_accumulation_steps"] = pieces
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch.micro
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = batch.micro
         if plugin.deepspeed_config.get("bf16", {}).get("enabled"):
             # it steps by itself as well, on gradients that are not finite too unless it is told to look
             plugin.deepspeed_config["bf16"]["check_grad_overflow"] = True
     return accelerator
 
 
-def passes(recipe: TrainRecipe, world: int) -> int:
-    """Micro-batches per update and process."""
-    return math.ceil(recipe.batch.size // world // recipe.rl.minibatches / recipe.batch.micro)
-
-
-def precision(recipe: TrainRecipe) -> str:
-    """`bf16` or `no`, as accelerate names it.
-
-    Raises:
-        ConfigError: bf16 was asked for and the GPU has none.
-    """
-    has = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    if recipe.precision == "bf16" and torch.cuda.is_available() and not has:
+def _precision(recipe: TrainRecipe) -> str:
+    """`bf16` or `no`, as accelerate names it."""
+    gpu = torch.cuda.is_available()
+    has = gpu and torch.cuda.is_bf16_supported()
+    if recipe.precision == "bf16" and gpu and not has:
         raise ConfigError("this GPU has no bf16", where="precision", hint="set precision: fp32")
     return "bf16" if recipe.precision == "bf16" or (recipe.precision == "auto" and has) else "no"
 
@@ -277,41 +272,16 @@ def _plan(recipe: TrainRecipe, accelerator: Accelerator, examples: Sequence[Exam
 
 def _engine(recipe: TrainRecipe, accelerator: Accelerator, policy: Policy, steps: int) -> Engine:
     """Wrap model, optimizer and schedule."""
-    temperature = recipe.sampling.temperature  # 1 in SFT, whose recipes have the defaults of RL
-    options = {"share_prompts": recipe.model.share_prompts, "padding_free": recipe.model.padding_free}
-    model = TrainModel(policy.net, temperature=temperature, **options)
+    model = TrainModel(
+        policy.net,
+        temperature=recipe.sampling.temperature,  # 1 in SFT, whose recipes have the defaults of RL
+        share_prompts=recipe.model.share_prompts,
+        padding_free=recipe.model.padding_free,
+    )
     optimizer = make_optimizer(model, recipe.optim)
     schedule = make_schedule(optimizer, recipe.optim, steps=steps * recipe.rl.updates)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
-    return Engine(
-        accelerator,
-        model,
-        optimizer,
-        schedule,
-        max_grad_norm=recipe.optim.max_grad_norm,
-        pieces=passes(recipe, accelerator.num_processes),
-    )
-
-
-class Fed(NamedTuple):
-    """The batch of one step in this process.
-
-    Attributes:
-        step: from 0.
-        prompts: B prompts; fewer than planned, perhaps none, where clips could not be read.
-        places: [B] place of each among the planned examples of this process, rising.
-        skipped: what was left out.
-    """
-
-    step: int
-    prompts: PromptBatch
-    places: tuple[int, ...]
-    skipped: tuple[Skip, ...]
-
-    def part(self, number: int, size: int) -> tuple[int, int]:
-        """The slice (from, to) of the B prompts that belongs to minibatch `number`, of `size` planned
-        examples."""
-        return bisect_left(self.places, number * size), bisect_left(self.places, (number + 1) * size)
+    return Engine(accelerator, model, optimizer, schedule, recipe.optim.max_grad_norm)
 
 
 def feed(session: Session) -> Generator[Fed]:
@@ -322,10 +292,5 @@ def feed(session: Session) -> Generator[Fed]:
         for step, loaded in enumerate(loader, session.start):
             with guarded("data"):
                 prompts = session.collator(loaded.examples, loaded.frames)
-            places = tuple(loaded.kept[at] for at in prompts.kept)
-            skipped = (*loaded.skipped, *prompts.skipped)
-            session.leave_out(skipped)
-            if step + 1 == session.steps:
-                # there is none: lets the decoders end by themselves, not by being cancelled
-                next(loader, None)
-            yield Fed(step, prompts, places, skipped)
+            places = tuple(session.place(loaded.kept[at]) for at in prompts.kept)
+            yield Fed(step, prompts, places, (*loaded.skipped, *prompts.skipped))

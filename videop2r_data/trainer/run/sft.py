@@ -38,8 +38,8 @@ def sft_step(session: Session, fed: Fed, tick: Tick) -> dict[str, Any]:
         return -told.logps.sum() / max(tokens, 1)
 
     with tick.timed("update"):
-        done = session.engine.update(session.cut(inputs, 0, len(inputs.starts)), loss_of)
-    return {**line_of([done]), "tokens": int(tokens), "skipped": int(skipped)}
+        updated = [session.engine.update(pieces, loss_of) for pieces in session.cut(inputs, fed)]
+    return {**line_of(updated), "tokens": int(tokens), "skipped": int(skipped)}
 
 
 def _with_targets(session: Session, fed: Fed) -> tuple[ModelInputs, list[Skip]]:
@@ -49,14 +49,14 @@ def _with_targets(session: Session, fed: Fed) -> tuple[ModelInputs, list[Skip]]:
     lost: list[Skip] = []
     room = session.policy.positions
     for example, prompt in zip(fed.prompts.examples, fed.prompts.ids, strict=True):
+        target: list[int] = []
         try:
-            targets.append(session.collator.target_ids(example))
+            target = session.collator.target_ids(example)
         except SourceError as error:
-            targets.append([])
             lost.append(Skip(example.sample_id, "target", error.message))
-        if room and len(prompt) + len(targets[-1]) > room:
-            learnt = len(targets.pop())
-            detail = f"{len(prompt)} tokens and {learnt} to learn, the model has {room:,} positions"
-            targets.append([])
+        if room and len(prompt) + len(target) > room:
+            detail = f"{len(prompt)} tokens and {len(target)} to learn, the model has {room:,} positions"
             lost.append(Skip(example.sample_id, PROMPT_TOO_LONG, detail))
+            target = []
+        targets.append(target)
     return fed.prompts.with_completions(targets, 1), lost

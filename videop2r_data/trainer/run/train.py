@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from videop2r_data.errors import MemoryFullError, MissingExtraError
 from videop2r_data.files import find_model
+from videop2r_data.trainer.look.curves import METRICS
 from videop2r_data.trainer.memory import said
-from videop2r_data.trainer.run.runlog import METRICS, Stop, Watcher, read_lines
+from videop2r_data.trainer.run.runlog import Stop, Watcher, read_lines
 from videop2r_data.trainer.settings.recipe import FINAL, TrainRecipe
 from videop2r_data.validators import Raised, alarms_in
 
@@ -76,28 +76,31 @@ def train(
         print(train(recipe).model)
     """
     try:
-        import accelerate  # noqa: F401
         import torch  # noqa: F401
         import transformers  # noqa: F401
+        from accelerate.state import AcceleratorState
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from None
     for where, name, revision in recipe.models:
         find_model(name, where=where, revision=revision)
-    from videop2r_data.trainer.run.checkpoint import run_lock
+    from videop2r_data.trainer.run.checkpoint import find_checkpoints, run_lock
     from videop2r_data.trainer.run.rl import run_rl
     from videop2r_data.trainer.run.runlog import make_trackers
-    from videop2r_data.trainer.run.session import close_session, open_session
+    from videop2r_data.trainer.run.session import open_session
     from videop2r_data.trainer.run.sft import run_sft
 
-    with run_lock(recipe.folder), _said(recipe):
-        session = open_session(recipe, watchers=watchers, stop=stop, anyway=anyway, fresh=fresh)
+    with run_lock(recipe.folder) as held:
+        held.callback(AcceleratorState._reset_state)  # the next run may differ in precision
         try:
+            session = open_session(recipe, watchers=watchers, stop=stop, anyway=anyway, fresh=fresh)
+            held.callback(session.accelerator.free_memory)
             if session.log.main:
                 config = recipe.model_dump(mode="json")
                 session.log.watchers += make_trackers(recipe.trackers, folder=recipe.folder, config=config)
             complete = (run_sft if recipe.stage == "sft" else run_rl)(session)
-        finally:
-            close_session(session)
+        except MemoryFullError as error:
+            found = find_checkpoints(recipe.folder)
+            raise said(error, recipe, found[-1].step if found else None) from error
     rows = [row for row in read_lines(recipe.folder / METRICS) if "lr" in row]
     return Trained(
         folder=recipe.folder,
@@ -110,15 +113,3 @@ def train(
         alarms=tuple(alarms_in(rows)),
         skipped_updates=sum(row.get("skipped_updates", 0) for row in rows),
     )
-
-
-@contextmanager
-def _said(recipe: TrainRecipe) -> Iterator[None]:
-    """A lack of memory, with the settings to lower and the checkpoint that is left."""
-    from videop2r_data.trainer.run.checkpoint import find_checkpoints
-
-    try:
-        yield
-    except MemoryFullError as error:
-        found = find_checkpoints(recipe.folder)
-        raise said(error, recipe, found[-1].step if found else None) from error
