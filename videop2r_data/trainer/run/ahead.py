@@ -28,8 +28,7 @@ from videop2r_data.trainer.run.redraw import redrawn
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts
 from videop2r_data.trainer.run.session import Fed, feed
 
-DRAWN = "drawn-{}.json"
-"""In a checkpoint: [seed, ids, finished, logps] of each completion that waits in one process."""
+DRAWN = "drawn-{}.json"  # in a checkpoint: [seed, ids, finished, logps] of what waits in one process
 
 
 class Drawn(NamedTuple):

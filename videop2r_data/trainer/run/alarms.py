@@ -122,9 +122,8 @@ class Alarms:
             return reading
         for metric, found in (said | {OWN: own}).items():
             # from each observation, which stands in the prompt, and not the clip
-            seeds = [
-                derive(self.recipe.seed, "alone", metric, fed.step, one.place, one.number) for one in found
-            ]
+            name = (self.recipe.seed, "alone", metric, fed.step)
+            seeds = [derive(*name, one.place, one.number) for one in found]
             answers = self.roller.answered([one.item for one in found], seeds)
             reading.scores[metric] = [one.score for one in answers]
         return reading
@@ -179,8 +178,6 @@ class Alarms:
 
     def _drawn(self, fed: Fed, kind: str, shown: Sequence[Seen]) -> list[Said]:
         """What the policy says it sees on these clips."""
-        if not shown:
-            return []
         size = self.spec.rollouts
         examples = [fed.prompts.examples[one.at] for one in shown]
         prompts = self.session.collator(examples, [one.frames for one in shown])

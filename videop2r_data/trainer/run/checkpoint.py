@@ -18,6 +18,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,11 +55,7 @@ class Checkpoint(NamedTuple):
 
 
 def find_checkpoints(run: Path) -> list[Checkpoint]:
-    """The complete checkpoints of a run, oldest first; half-written ones are left out.
-
-    Raises:
-        ConfigError: a `state.json` cannot be read.
-    """
+    """The complete checkpoints of a run, oldest first; half-written ones are left out."""
     found = []
     for folder in (run / FOLDER).glob("step-*"):
         match = _NAME.fullmatch(folder.name)
@@ -69,27 +66,26 @@ def find_checkpoints(run: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
+@dataclass
 class Checkpoints:
-    """Saves and restores what an `Accelerator` has prepared.
-
-    Args:
-        run: the run's folder.
-        accelerator: holds model, optimizer and schedule; every process must make the same calls.
-        keep: newest checkpoints that stay; 0: all.
-        identity: digests of recipe and data, written into each `state.json`.
+    """Saves and restores what an `Accelerator` has prepared; every process must make the same calls.
 
     Attributes:
+        run: the run's folder.
+        keep: newest checkpoints that stay; 0: all.
+        identity: digests of recipe and data, written into each `state.json`.
         saved: step of the newest checkpoint that was saved or restored here.
         same: the checkpoint that was restored, if it is of the same recipe and data.
         beside: writes more into the folder of each checkpoint; called in every process.
     """
 
-    def __init__(self, run: Path, accelerator: Accelerator, *, keep: int, identity: dict[str, Any]) -> None:
-        self.run, self.accelerator = run, accelerator
-        self.keep, self.identity = keep, identity
-        self.saved: int | None = None
-        self.same: Path | None = None
-        self.beside: Callable[[Path], None] | None = None
+    run: Path
+    accelerator: Accelerator
+    keep: int
+    identity: dict[str, Any]
+    saved: int | None = None
+    same: Path | None = None
+    beside: Callable[[Path], None] | None = None
 
     @guarded("save")
     def save(self, step: int) -> None:
@@ -111,11 +107,7 @@ class Checkpoints:
         self.saved = step
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Load weights, optimizer, schedule and generators.
-
-        Raises:
-            ConfigError: the files do not fit this model.
-        """
+        """Load weights, optimizer, schedule and generators."""
         try:
             self.accelerator.load_state(str(checkpoint.folder))
         except (RuntimeError, ValueError, FileNotFoundError, KeyError) as error:
@@ -193,12 +185,9 @@ def admit(
     """The checkpoint to go on from, or None for a new run; then the folder describes this run.
 
     Args:
-        recipe, data: the run that wants to start, and its data from `describe`.
+        data: of `describe`.
         processes: number of them; the first one (`main`) writes.
-        anyway, fresh: as in `train`.
-
-    Raises:
-        ConfigError: the folder holds another run, or any run if `fresh`.
+        anyway, fresh: as in `train`: ConfigError for another run, or for any.
     """
     folder = recipe.folder
     earlier, found = _read(folder / RUN), find_checkpoints(folder)
@@ -244,10 +233,7 @@ def _compare(earlier: dict[str, Any], recipe: TrainRecipe, data: dict[str, Any])
 
 def run_lock(folder: Path) -> ExitStack:
     """Hold a run's folder until the `with` block ends; of several processes of a run the first one holds it.
-
-    Raises:
-        ConfigError: another training holds it.
-    """
+    ConfigError if another training does."""
     held = ExitStack()
     if os.environ.get("RANK", "0") != "0":
         return held

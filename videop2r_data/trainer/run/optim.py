@@ -54,12 +54,7 @@ def make_optimizer(net: torch.nn.Module, spec: OptimSpec) -> torch.optim.Optimiz
 
 
 def rate_at(step: int, *, steps: int, spec: OptimSpec) -> float:
-    """Share of the highest learning rate at a step, in [0, 1].
-
-    Args:
-        step: updates done before this one, from 0.
-        steps: updates of the whole run.
-        spec: schedule, warm-up and floor.
+    """Share of the highest learning rate, in [0, 1], after `step` of the `steps` updates of a run.
 
     >>> spec = OptimSpec(schedule="linear", warmup=2, floor=0.0)
     >>> [rate_at(step, steps=6, spec=spec) for step in range(6)]
@@ -84,15 +79,11 @@ def make_schedule(
 
 
 class MasterAdamW(torch.optim.Optimizer):  # type: ignore[misc]
-    """AdamW on float32 copies of the weights; the weights are the copies, rounded.
+    """AdamW on float32 copies of the weights, in the host's memory if so wished; the weights are the copies,
+    rounded.
 
     Copies and means are made at the first step. Each gradient is freed as soon as it has been used, so the
     step takes the memory of one weight at a time.
-
-    Args:
-        groups: weights, each group with its `weight_decay`.
-        lr, betas, eps: as in `torch.optim.AdamW`.
-        host: copies and means are kept, and updated, in the host's memory.
     """
 
     def __init__(
@@ -119,22 +110,11 @@ class MasterAdamW(torch.optim.Optimizer):  # type: ignore[misc]
             state["step"] = torch.zeros((), device=state["master"].device)
         master = state["master"]
         beta1, beta2 = group["betas"]
-        adamw_step(
-            [master],
-            [weight.grad.to(master.device).float()],
-            [state["exp_avg"]],
-            [state["exp_avg_sq"]],
-            [],
-            [state["step"]],
-            fused=True,
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
+        gradient = weight.grad.to(master.device).float()
+        means = [state["exp_avg"]], [state["exp_avg_sq"]]
+        options = {name: group[name] for name in ("lr", "weight_decay", "eps")}
+        options |= {"beta1": beta1, "beta2": beta2, "amsgrad": False, "maximize": False, "fused": True}
+        adamw_step([master], [gradient], *means, [], [state["step"]], **options)
         weight.copy_(master.to(weight.dtype))  # rounded before it travels
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -82,12 +82,7 @@ class Rollouts:
 
 
 class Roller:
-    """Draws and grades groups; nothing in it is collective.
-
-    Args:
-        session: the run.
-        drawer: draws completions.
-        judge: started, or None.
+    """Draws and grades groups; nothing in it is collective. A judge has been started.
 
     Attributes:
         known: seed -> completion that was drawn before, by weights that are gone.
@@ -164,18 +159,13 @@ class Roller:
 
     def answered(self, items: Sequence[JudgeItem], seeds: Sequence[int]) -> list[Judged]:
         """How well the policy answers each question from an observation, which stands in its prompt, and not
-        the clip [Vision-SR1, arXiv 2508.19652].
-
-        Args:
-            items: one that the rules of the judge refuse, because it tells the answer or nothing, earns 0.
-            seeds: one for each item; the answer depends on it, on the item and on the weights alone.
+        the clip [Vision-SR1, arXiv 2508.19652]: it depends on item, seed and weights alone. An observation
+        that the rules of the judge refuse, because it tells the answer or nothing, earns 0.
         """
         found = {at: ruled for at, item in enumerate(items) if (ruled := decided(item)) is not None}
         asked = [at for at in range(len(items)) if at not in found]
-        examples = [
-            replace(e, problem=NOTES.format(neutralise(items[at].observation or ""), e.problem))
-            for at, e in ((at, items[at].example) for at in asked)
-        ]
+        notes = [(items[at].example, neutralise(items[at].observation or "")) for at in asked]
+        examples = [replace(e, problem=NOTES.format(note, e.problem)) for e, note in notes]
         prompts = self.session.collator(examples, [None] * len(asked))
         fitting = [asked[at] for at in prompts.kept]
         answers = self.completed(prompts, 1, [seeds[at] for at in fitting]).graded
@@ -200,11 +190,8 @@ class Roller:
         )
 
     def _shuffled(self, fed: Fed) -> list[list[float | None] | None]:
-        """Accuracies of a second group per video question, its frames in random order [T-GRPO eq. 1].
-
-        Each frame takes the time of its new place: the model sees a film in another order with times that
-        still rise.
-        """
+        """Accuracies of a second group per video question, its frames in random order [T-GRPO eq. 1]. Each
+        frame takes the time of its new place: the times that the model sees still rise."""
         recipe, prompts = self.session.recipe, fed.prompts
         size = recipe.objective.temporal.shuffled_size(recipe.rl.group_size)
         chosen = [b for b, e in enumerate(prompts.examples) if e.data_type is DataType.VIDEO]
@@ -306,11 +293,7 @@ def _earning(part: str, streams: Sequence[TraceStream]) -> list[str]:
 
 
 class Tally:
-    """Sums and counts of one step in one process; `row` adds up all processes.
-
-    Args:
-        recipe: names the streams of the trace, and what is decided of observations.
-    """
+    """Sums and counts of one step in one process; `row` adds up all processes."""
 
     def __init__(self, recipe: TrainRecipe) -> None:
         self.streams = trace_streams(recipe.data.grammar)

@@ -35,12 +35,8 @@ class Stop:
 
 @contextmanager
 def on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`: the step under way is finished and saved. A second one raises
-    KeyboardInterrupt.
-
-    Args:
-        stop: set by the first signal.
-        tell: called with one line for people.
+    """SIGINT and SIGTERM set `stop`, with one line for people: the step under way is finished and saved. A
+    second one raises KeyboardInterrupt.
 
     Only the main thread of a process may use it; earlier handlers are restored at the end.
     """
@@ -69,13 +65,7 @@ class Watcher(Protocol):
     """Told of a run's progress: a progress line, a tracker, a test. Called in the main process only."""
 
     def begin(self, stage: str, step: int, steps: int) -> None:
-        """The run starts or goes on.
-
-        Args:
-            stage: `sft` or `rl`.
-            step: steps that are done already.
-            steps: steps of the whole run.
-        """
+        """The run (`sft` or `rl`) starts, or goes on after a step; `steps` has the whole run."""
 
     def row(self, row: Row) -> None:
         """One line of `metrics.jsonl`."""
@@ -92,9 +82,6 @@ class RunLog:
         watchers: told of every row.
         upto: the step that the run resumes from: later lines are dropped; None: a run without a past.
         main: True in the first process; the others write and tell nothing.
-
-    Raises:
-        ConfigError: a line that was there before is no JSON object (a torn last line is dropped quietly).
     """
 
     def __init__(
@@ -127,15 +114,12 @@ class RunLog:
             watcher.note(text)
 
     def _add(self, name: str, row: Row) -> None:
-        """Append one line and close the file: a crash of the program loses no line.
-
-        Raises:
-            ValueError: a value is not finite; JSON has no such number.
-        """
+        """Append one line and close the file: a crash of the program loses no line."""
         if not self.main:
             return
         for key, value in row.items():
             if isinstance(value, float) and not math.isfinite(value):
+                # JSON has no such number
                 raise ValueError(f"{key} is {value}: the run has diverged, or a metric divides by nothing")
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / name).open("ab") as file:

@@ -49,10 +49,9 @@ def _hush() -> None:
 
 
 class Fed(NamedTuple):
-    """The batch of one step in this process.
+    """The batch of one step (from 0) in this process.
 
     Attributes:
-        step: from 0.
         prompts: B prompts; fewer than planned, perhaps none, where clips could not be read.
         places: [B] place of each in the batch of all processes, rising.
         skipped: what was left out.
@@ -97,8 +96,7 @@ class Session:
     tokens: int = 0
 
     def leave_out(self, skips: Iterable[Skip]) -> None:
-        """Count examples of this process that the step under way does not train on; `train_loop` tells
-        them."""
+        """Count examples of this process that the step under way is without; `train_loop` tells them."""
         for skip in skips:
             self.skipped[str(skip.reason)] += 1
             self.untold.append(skip)
@@ -159,8 +157,7 @@ def open_session(
     with guarded("load"):
         engine = _engine(recipe, accelerator, policy, steps)
     data = describe(recipe, examples, prompt)
-    main = bool(accelerator.is_main_process)
-    processes = int(accelerator.num_processes)
+    main, processes = bool(accelerator.is_main_process), int(accelerator.num_processes)
     checkpoint = admit(recipe, data, processes=processes, anyway=anyway, fresh=fresh, main=main)
     accelerator.wait_for_everyone()
     start = checkpoint.step if checkpoint else 0
@@ -171,21 +168,8 @@ def open_session(
         with guarded("load"):
             checkpoints.restore(checkpoint)
         log.note(f"going on after step {start:,} of {steps:,}")
-    return Session(
-        recipe=recipe,
-        accelerator=accelerator,
-        policy=policy,
-        engine=engine,
-        examples=examples,
-        order=order,
-        collator=collator,
-        log=log,
-        checkpoints=checkpoints,
-        stop=stop or Stop(),
-        steps=steps,
-        start=start,
-        steps_done=start,
-    )
+    parts = recipe, accelerator, policy, engine, examples, order, collator, log, checkpoints
+    return Session(*parts, stop=stop or Stop(), steps=steps, start=start, steps_done=start)
 
 
 def make_accelerator(recipe: TrainRecipe) -> Accelerator:
@@ -230,12 +214,13 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is not None:
         # DeepSpeed clips and accumulates by itself: its "auto" values are filled in from the recipe.
-        plugin.deepspeed_config["gradient_clipping"] = recipe.optim.max_grad_norm
-        plugin.deepspeed_config["gradient_accumulation_steps"] = pieces
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = batch.micro
-        if plugin.deepspeed_config.get("bf16", {}).get("enabled"):
+        config = plugin.deepspeed_config
+        config["gradient_clipping"] = recipe.optim.max_grad_norm
+        config["gradient_accumulation_steps"] = pieces
+        config["train_micro_batch_size_per_gpu"] = batch.micro
+        if config.get("bf16", {}).get("enabled"):
             # it steps by itself as well, on gradients that are not finite too unless it is told to look
-            plugin.deepspeed_config["bf16"]["check_grad_overflow"] = True
+            config["bf16"]["check_grad_overflow"] = True
     return accelerator
 
 
@@ -264,9 +249,8 @@ def _plan(recipe: TrainRecipe, accelerator: Accelerator, examples: Sequence[Exam
     assert recipe.epochs is not None
     steps = math.ceil(recipe.epochs * order.steps_per_epoch / parts)
     if steps < 1:
-        raise ConfigError(
-            f"{len(examples)} examples fill no batch of {recipe.batch.size}", where="batch.size"
-        )
+        words = f"{len(examples)} examples fill no batch of {recipe.batch.size}"
+        raise ConfigError(words, where="batch.size")
     return order, steps
 
 

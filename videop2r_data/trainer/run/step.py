@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+SKIPPED = "skipped_updates"  # of a line of metrics
+
+
 class Piece(NamedTuple):
     """One micro-batch: rows `lo` to `hi` - 1 of this process, whole groups; none of them for a blank row."""
 
@@ -37,10 +40,6 @@ class Piece(NamedTuple):
     def blank(self) -> bool:
         """Whether it only keeps the number of passes equal over ranks."""
         return self.lo == self.hi
-
-
-SKIPPED = "skipped_updates"
-"""Of a line of metrics."""
 
 
 class Updated(NamedTuple):
@@ -92,16 +91,12 @@ class Engine:
     def update(
         self, pieces: list[Piece], loss_of: Callable[[Piece, TokenLogProbs], Tensor], **options: Any
     ) -> Updated:
-        """Forward and backward over the micro-batches, clip, step.
+        """Forward (with its options) and backward over exactly `self.pieces` micro-batches, clip, step.
+        `loss_of` says what one of them contributes to the global loss: its sum divided by a global count.
 
         If the gradient or the loss of any process is not finite, all of them skip the whole update: no
         weight, no moment and no decay changes. The schedule goes on, so that the rate of a step is the same
         whatever was skipped before it.
-
-        Args:
-            pieces: exactly `self.pieces`, in every process; ValueError otherwise.
-            loss_of: what a micro-batch contributes to the global loss: its sum divided by a global count.
-            options: of the model's forward.
         """
         if len(pieces) != self.pieces:
             raise ValueError(f"{len(pieces)} pieces, planned are {self.pieces}")

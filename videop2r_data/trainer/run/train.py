@@ -21,9 +21,7 @@ class Trained:
     """How a run ended.
 
     Attributes:
-        folder: the run's.
         complete: False if it was stopped; the same call goes on.
-        steps_done, steps: of the whole run.
         main: whether this is the first process, the one that reports.
         last: last line of metrics, of training and not of evaluation; {} if there is none.
         skipped: reason -> examples that this process left out.
