@@ -31,7 +31,7 @@ def test_a_torn_last_line_is_dropped_and_a_damaged_one_is_counted(tmp_path: Path
     path.write_bytes(b'{"step":1}\n\nnot json\n[1]\n{"step":2,"kl":NaN}\n{"step":3,"k')
     rows, damaged = read_lines(path)
     assert rows == [{"step": 1}, {"step": 2, "kl": None}]
-    assert damaged == 2
+    assert damaged == [3, 4]
 
 
 def test_a_missing_file_says_what_to_name(tmp_path: Path) -> None:

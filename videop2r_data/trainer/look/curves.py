@@ -22,8 +22,8 @@ from videop2r_data.errors import SourceError
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The JSON objects of a file of a run, in order, and how many lines before the last are none.
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The JSON objects of a file of a run, in order, and the lines before the last that are none, from 1.
 
     Damage must not keep anybody from looking at a run, nor that it is being written: a torn last line is
     dropped, and `NaN`, which is no JSON, is read as null. SourceError: the file cannot be read.
@@ -37,7 +37,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
             hint="name the folder of a run of p2r-train sft or rl that has made a step",
         ) from None
     rows: list[dict[str, Any]] = []
-    damaged = 0
+    damaged: list[int] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -48,7 +48,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         if isinstance(row, dict):
             rows.append(row)
         elif number < len(lines):
-            damaged += 1
+            damaged.append(number)
     return rows, damaged
 
 
@@ -108,7 +108,7 @@ def read_curves(run: Path, name: str = "") -> RunCurves:
     curves = curves_of(rows)
     if not curves:
         raise SourceError("no step in it yet", where=str(path), hint="wait for the first step of the run")
-    return RunCurves(name or path.resolve().parent.name, curves, damaged)
+    return RunCurves(name or path.resolve().parent.name, curves, len(damaged))
 
 
 def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:

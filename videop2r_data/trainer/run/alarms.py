@@ -71,12 +71,8 @@ class Reading:
 
 
 class Alarms:
-    """Takes the readings of a run and says which alarms are up.
-
-    Args:
-        roller: draws and grades; every process must make the same calls.
-        seer: a judge of faithfulness, started; None: nobody looks.
-    """
+    """Takes the readings of a run, in all processes alike, and says which alarms are up. Without a `seer`, a
+    judge of faithfulness that has been started, nobody looks."""
 
     def __init__(self, roller: Roller, seer: Judge | None = None) -> None:
         self.roller, self.seer, self.session = roller, seer, roller.session

@@ -21,15 +21,8 @@ _TRIES = 8
 
 
 def redrawn(roller: Roller, fed: Fed, rollouts: Rollouts) -> Fed:
-    """Replace the groups that teach nothing; every process takes part in the same rounds.
-
-    Args:
-        rollouts: of `fed`, their observations submitted to the judge; its verdicts are waited for, and groups
-            are replaced in place.
-
-    Returns:
-        the step with its other questions.
-    """
+    """Replace the groups that teach nothing, in place, once their verdicts are in; the step with its other
+    questions. Every process takes part in the same rounds."""
     session, size = roller.session, roller.session.recipe.rl.group_size
     for number in range(session.recipe.rl.redraws):
         flat = [b for b, teaches in enumerate(_teaching(roller, rollouts)) if not teaches]

@@ -75,18 +75,16 @@ def run_rl(session: Session) -> bool:
 def make_drawer(session: Session) -> RolloutEngine:
     """The rollout engine that the recipe names."""
     recipe, model, tokenizer = session.recipe, session.engine.model, session.policy.tokenizer
-    if recipe.sampling.backend == "hf":
-        return HfEngine(model, tokenizer, recipe.sampling, logps=recipe.correction is not None)
-    if recipe.sampling.backend == "vllm":
+    spec, sampling, vllm = recipe.model, recipe.sampling, recipe.vllm
+    if sampling.backend == "hf":
+        return HfEngine(model, tokenizer, sampling, logps=recipe.correction is not None)
+    if sampling.backend == "vllm":
         from videop2r_data.trainer.rollout.vllm_engine import VllmEngine
 
-        policy = recipe.model
-        return VllmEngine(
-            model, tokenizer, recipe.sampling, recipe.vllm, model=policy.model, revision=policy.revision
-        )
+        return VllmEngine(model, tokenizer, sampling, vllm, model=spec.model, revision=spec.revision)
     from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
 
-    return VllmServerEngine(model, tokenizer, recipe.sampling, recipe.vllm)
+    return VllmServerEngine(model, tokenizer, sampling, vllm)
 
 
 def make_reference(session: Session) -> Reference:

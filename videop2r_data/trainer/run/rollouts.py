@@ -131,11 +131,8 @@ class Roller:
         seeds: Sequence[int],
         then: Callable[[int, Graded], None] | None = None,
     ) -> Rollouts:
-        """`size` completions of each prompt, one for each seed, graded by everything but the judge.
-
-        Args:
-            then: told of each row and its grades as soon as it has ended.
-        """
+        """`size` completions of each prompt, one for each seed, graded by everything but the judge; `then` is
+        told of each row and its grades as soon as it has ended."""
         found: dict[int, tuple[SegmentMasks, Graded]] = {}
 
         def ended(row: int, one: RolledOut) -> None:
@@ -160,8 +157,7 @@ class Roller:
     def answered(self, items: Sequence[JudgeItem], seeds: Sequence[int]) -> list[Judged]:
         """How well the policy answers each question from an observation, which stands in its prompt, and not
         the clip [Vision-SR1, arXiv 2508.19652]: it depends on item, seed and weights alone. An observation
-        that the rules of the judge refuse, because it tells the answer or nothing, earns 0.
-        """
+        that the rules of the judge refuse, because it tells the answer or nothing, earns 0."""
         found = {at: ruled for at, item in enumerate(items) if (ruled := decided(item)) is not None}
         asked = [at for at in range(len(items)) if at not in found]
         notes = [(items[at].example, neutralise(items[at].observation or "")) for at in asked]

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import orjson
 
 from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.trainer.look import curves
 from videop2r_data.trainer.look.curves import METRICS, SAMPLES
 
 
@@ -132,24 +133,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: another line is no JSON object.
     """
-    rows: list[dict[str, Any]] = []
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            row = orjson.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("no object")
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise ConfigError(
-                f"not a JSON object: {error}",
-                where=f"{path}, line {number}",
-                hint="restore or delete the file",
-            ) from None
-        rows.append(row)
+    rows, damaged = curves.read_lines(path) if path.exists() else ([], [])
+    if damaged:
+        where = f"{path}, line {damaged[0]}"
+        raise ConfigError("not a JSON object", where=where, hint="restore or delete the file")
     return rows
 
 
@@ -170,19 +157,16 @@ def replace_file(path: Path, data: bytes) -> None:
 # Trackers; each library is imported only where it is asked for.
 
 
-class _Tracker:
+class _Tracker(Watcher):
     """Sends the numbers of each row, with their step, to a library."""
 
     def __init__(self, send: Callable[..., object]) -> None:
         self._send = send
 
     def row(self, row: Row) -> None:
+        """As of a `Watcher`."""
         numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
         self._send(numbers, step=int(row.get("step", 0)))
-
-    def begin(self, stage: str, step: int, steps: int) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 def make_trackers(names: tuple[str, ...], *, folder: Path, config: Mapping[str, Any]) -> list[Watcher]:

@@ -139,10 +139,8 @@ def open_session(
     anyway: bool = False,
     fresh: bool = False,
 ) -> Session:
-    """Load and wrap everything; go on from the newest checkpoint if the run's folder has one.
-
-    Arguments and errors are those of `train`.
-    """
+    """Load and wrap everything; go on from the newest checkpoint if the run's folder has one. Arguments and
+    errors are those of `train`."""
     _hush()
     accelerator = make_accelerator(recipe)
     with accelerator.main_process_first():
