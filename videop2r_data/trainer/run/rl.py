@@ -132,6 +132,9 @@ def rl_step(draws: Draws, reference: Reference | None, fed: Fed, tick: Tick) -> 
     tally.rewards(table)
     tally.rollouts(rollouts)
     tally.add("skipped", len(fed.skipped))
+    if recipe.rl.redraws:
+        tally.add("redrawn", rollouts.redrawn)
+        tally.add("replaced", rollouts.replaced)
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
     owned = {
         s.name: pad_masks([one.weights[s.name] for one in rollouts.masks], mask.shape[1])

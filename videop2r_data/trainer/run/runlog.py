@@ -157,7 +157,7 @@ def replace_file(path: Path, data: bytes) -> None:
 # Trackers; each library is imported only where it is asked for.
 
 
-class _Tracker(Watcher):
+class _Tracker:
     """Sends the numbers of each row, with their step, to a library."""
 
     def __init__(self, send: Callable[..., object]) -> None:
@@ -167,6 +167,12 @@ class _Tracker(Watcher):
         """As of a `Watcher`."""
         numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
         self._send(numbers, step=int(row.get("step", 0)))
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """Nothing to send."""
+
+    def note(self, text: str) -> None:
+        """Nothing to send."""
 
 
 def make_trackers(names: tuple[str, ...], *, folder: Path, config: Mapping[str, Any]) -> list[Watcher]:
