@@ -47,8 +47,8 @@ class Seen(NamedTuple):
     frames: Frames
 
 
+# the questions of a reading in front of their own clips, and of those of others
 Shown = tuple[list[Seen], list[Seen]]
-"""The questions of a reading in front of their own clips, and of those of others."""
 
 
 class Said(NamedTuple):

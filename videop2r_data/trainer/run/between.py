@@ -96,7 +96,6 @@ def train_loop(
     """Train until the last step or until asked to stop; a checkpoint is saved either way.
 
     Args:
-        batches: of the remaining steps.
         step_of: does one step; returns the line to log, its times apart.
         evaluate: measures held-out questions; None: there are none.
 

@@ -71,7 +71,6 @@ class Checkpoints:
     """Saves and restores what an `Accelerator` has prepared; every process must make the same calls.
 
     Attributes:
-        run: the run's folder.
         keep: newest checkpoints that stay; 0: all.
         identity: digests of recipe and data, written into each `state.json`.
         saved: step of the newest checkpoint that was saved or restored here.

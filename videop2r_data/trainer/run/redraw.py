@@ -16,8 +16,7 @@ from videop2r_data.trainer.process.advantages import collapsed
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts
 from videop2r_data.trainer.run.session import Fed, Session
 
-_TRIES = 8
-"""Draws for a question that is not in the step's batch; a data set may hold no other one."""
+_TRIES = 8  # draws for a question that is not in the step's batch: a data set may hold no other one
 
 
 def redrawn(roller: Roller, fed: Fed, rollouts: Rollouts) -> Fed:

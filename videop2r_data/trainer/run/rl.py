@@ -42,8 +42,7 @@ from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import LossSpec
 
 JUDGE_CACHE = "judge-cache"
-_PATCH = 14
-"""Side in pixels of what PAPO makes black, or leaves."""
+_PATCH = 14  # pixels, the side of what PAPO makes black, or leaves
 
 
 def run_rl(session: Session) -> bool:

@@ -41,8 +41,8 @@ from videop2r_data.validators import neutralise
 if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Fed, Session
 
+# the question of a policy that answers from an observation, without the clip
 NOTES = "Somebody looked at it and noted: {}\n\n{}"
-"""The question of a policy that answers from an observation, without the clip."""
 
 
 @dataclass

@@ -79,7 +79,6 @@ class RunLog:
     """Metrics and samples of one run, and its watchers, whose methods it has.
 
     Args:
-        folder: the run's.
         watchers: told of every row.
         upto: the step that the run resumes from: later lines are dropped; None: a run without a past.
         main: True in the first process; the others write and tell nothing.
@@ -141,7 +140,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _cut(path: Path, upto: int) -> None:
-    """Keep the lines up to a step."""
     if path.exists():
         rows = [r for r in read_lines(path) if not isinstance(r.get("step"), int) or r["step"] <= upto]
         replace_file(path, b"".join(orjson.dumps(row) + b"\n" for row in rows))

@@ -68,7 +68,6 @@ class Session:
     """One run of one process.
 
     Attributes:
-        policy: not wrapped.
         examples: all of them; the same in every process.
         order: this process's share of every update's batch.
         collator: the one for training, rollouts and evaluation.
