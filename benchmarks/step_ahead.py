@@ -115,7 +115,7 @@ def timed(
     settings["sampling"]["backend"] = "vllm-server"
     with (
         patch.object(rl, "make_drawer", lambda session: Simulated(session, seconds)),
-        patch.object(rl, "_reference_logps", lasting(rl._reference_logps, REFERENCE * seconds)),
+        patch.object(rl, "_logps", lasting(rl._logps, REFERENCE * seconds)),
         patch.object(Engine, "update", lasting(Engine.update, (1 - REFERENCE) * seconds)),
     ):
         train(TrainRecipe.model_validate(settings))
