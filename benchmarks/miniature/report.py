@@ -389,7 +389,8 @@ def cost(found: Sequence[Record]) -> str:
 
 def qwen_table(found: Sequence[Record]) -> str:
     """The tiny Qwen2.5-VL: what was trained, and what each stage reached on held-out clips."""
-    own = [one for one in found if one["setting"] == "qwen"]
+    named = [one for one in found if one["setting"] == "qwen"]
+    own = [one for one in named if "test" in one]
     if not own:
         return "Not run yet."
     first = own[0]
@@ -409,7 +410,19 @@ def qwen_table(found: Sequence[Record]) -> str:
         "arm", "seed", "updates", "CPU s", "whole traces", "answers", "observations right", "invented",
         "reasoning follows", "greedy answers", "greedy observations",
     ]  # fmt: skip
-    return f"{made}\n\n{table(head, rows)}"
+    tries = [_try(one) for one in named if one["purpose"] == "try"]
+    return "\n\n".join([made, table(head, rows), *tries])
+
+
+def _try(one: Record) -> str:
+    """A run of SFT that was looked at on the way and ended by hand."""
+    curve = one["curve"]
+    points = zip(curve["step"], curve["greedy"], strict=True)
+    told = ", ".join(f"{100 * share:.1f} at update {step:,}" for step, share in points)
+    return (
+        f"A try with a schedule of {one['updates']:,} updates and {one['clips']:,} clips, ended by hand at "
+        f"update {one['ended']:,}: greedy answers on {curve['questions']} held-out clips {told}."
+    )
 
 
 def filled(prose: str, found: Sequence[Record]) -> str:

@@ -77,6 +77,10 @@ def test_the_quick_run_and_its_section(tmp_path: Path, capsys: pytest.CaptureFix
     page = report.filled("[[qwen]]\n[[gate qwen]]", found)
     assert "| pa-grpo | 0 | 2 |" in page
     assert "stops seeds 0" in page
+    curve = {"step": [5, 10], "greedy": [0.25, 0.5], "questions": 8}
+    tried = {"setting": "qwen", "purpose": "try", "updates": 20, "clips": 9, "ended": 12, "curve": curve}
+    page = report.filled("[[qwen]]", [*found, tried])
+    assert "ended by hand at update 12: greedy answers on 8 held-out clips 25.0 at update 5, 50.0 at" in page
     assert report.filled("[[qwen]]", []) == "Not run yet.\n"
     qwen.main(arguments)  # nothing is trained again
     assert results.read_bytes() == first
