@@ -45,9 +45,6 @@ class Collator:
         prompt: the generating prompt.
         media: how the frames were sampled; `max_pixels` bounds the tokens of a frame.
 
-    Attributes:
-        end_id: the token that ends the assistant's turn.
-
     Raises:
         ConfigError: `media.factor` is not the processor's, or the template does not end turns with its
             end-of-sequence token.
@@ -64,6 +61,7 @@ class Collator:
         # The tokenizer would recognise these inside a question's text.
         self._control = sorted(special | set(self.tokenizer.all_special_tokens))
         self.end_id = self._end_of_turn()
+        """The token that ends the assistant's turn."""
         self._bare: tuple[str, str] | None = None
         if hasattr(processor, "_calculate_timestamps"):
             # Qwen3-VL's frames come as `<0.3 seconds><|vision_start|>...<|vision_end|>`, in the place of the
@@ -82,7 +80,7 @@ class Collator:
             )
 
     def __call__(self, examples: Sequence[Example], frames: Sequence[Frames | None]) -> PromptBatch:
-        """Prompts of a batch, which may be mixed, and what was sampled for each, as arrays; None for text.
+        """Prompts of a batch; `frames`: what was sampled for each, as arrays, and None for text.
 
         Raises:
             ConfigError: the prompt has no hint for a type, or what the processor gives does not fit the
@@ -209,7 +207,10 @@ class Collator:
             names = ", ".join(sorted(strange))
             wrong = f"the processor gives {names}: only Qwen2.5-VL and Qwen3-VL can be trained"
             raise ConfigError(wrong, where="processor")
-        ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
+        ids, types = (
+            [row if isinstance(row, list) else row.tolist() for row in out[name]]
+            for name in ("input_ids", "mm_token_type_ids")
+        )
         media = {k: torch.as_tensor(out[k], dtype=dtype) for k, dtype in _MEDIA_TYPES.items() if k in out}
         for kind, shown in seen.items():
             grids = media[PARTS[kind][0]].tolist() if shown else []
@@ -217,10 +218,6 @@ class Collator:
             for one, grid, count in zip(shown, grids, tokens, strict=True):
                 _check_result(self._parts[kind], one.record, grid, count, self.media)
         return ids, types, media
-
-
-def _lists(rows: Any) -> list[list[int]]:
-    return [row if isinstance(row, list) else row.tolist() for row in rows]
 
 
 def _check_size(part: Any, record: MediaRecord) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import pickle
 import zlib
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -102,7 +101,6 @@ class ExampleSet(Lazy):
 
     Attributes:
         sha256: of the content of the good ones, paths and pixels left out: 64 hexadecimal digits.
-        reasons: how many were skipped for which reason.
 
     >>> one = Example("a/1", "Who?", (), ProblemType.FREE_FORM, DataType.TEXT, None, "Ada", None)
     >>> found = ExampleSet([one])
@@ -129,7 +127,6 @@ class ExampleSet(Lazy):
             self._count += len(block)
         self.sha256 = state.hexdigest()
         self.skipped, self.revision = tuple(skipped), revision
-        self.reasons = Counter(skip.reason for skip in self.skipped)
 
     def __len__(self) -> int:
         return self._count
@@ -141,9 +138,6 @@ class ExampleSet(Lazy):
             block = pickle.loads(zlib.decompress(self._blocks[number]))  # noqa: S301 - made above
             self._last = (number, block)  # one assignment: loaders read from several threads
         return block[place]
-
-
-# The stream: one scene per question, drawn in memory, without files and codecs.
 
 
 SAMPLER = "demo-render/1"

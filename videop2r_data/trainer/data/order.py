@@ -39,7 +39,6 @@ class Order:
             random order. 0: off.
 
     Attributes:
-        batch_size: B.
         steps_per_epoch: global steps: rounded down for `drop`, up for `carry`.
 
     Raises:
@@ -141,12 +140,9 @@ def estimated_tokens(example: Example, media: MediaSpec) -> int:
     return text // 4 + frames * media.max_pixels // media.factor**2
 
 
-# Random numbers. No generator lives on from step to step: each number comes from a seed that is a function of
-# the run's seed and of what the number is for (step, prompt, rollout).
-
-
 def derive(seed: int, *path: int | str) -> int:
-    """A seed in [0, 2**63) for the use that `path` names: different paths give independent seeds.
+    """A seed in [0, 2**63) for the use that `path` names: different paths give independent seeds, and no
+    generator lives on from step to step.
 
     >>> derive(0, "rollout", 3, "pool/17", 0) == derive(0, "rollout", 3, "pool/17", 0)
     True
@@ -164,12 +160,9 @@ def rollout_seeds(
 ) -> list[int]:
     """B * G seeds; number b * G + g belongs to rollout g of prompt b.
 
-    Args:
-        step: of the run, from 0, so that a question that comes again gets other rollouts.
-        places: of the B prompts in the batch of *all* processes, so that the number of processes changes
-            nothing.
-        group_size: G.
-        kind: keeps the draws of different kinds of rollouts apart.
+    The step is in them, so that a question that comes again gets other rollouts; the places are those in the
+    batch of *all* processes, so that the number of processes changes nothing. `kind` keeps different kinds of
+    rollouts apart.
 
     >>> rollout_seeds(0, 5, [3], 2) == [derive(0, "rollout", 5, 3, 0), derive(0, "rollout", 5, 3, 1)]
     True

@@ -19,14 +19,11 @@ from videop2r_data.trainer.data.examples import ENDLESS, Example
 from videop2r_data.validators import option_set, reference_labels
 
 ALIKE = 8
-STREAM = 256
-"""Questions of the endless stream that are counted."""
-
 _Group = tuple[str, object]
 
 
 class UsualAnswers:
-    """Counts the reference answers of the training questions; of the endless stream those of its first.
+    """Counts the reference answers of the training questions; of the endless stream the first 256.
 
     >>> from videop2r_data.schemas import DataType, ProblemType
     >>> asked = [Example(str(i), "How many?", (), ProblemType.NUMERICAL, DataType.VIDEO, None, answer, None)
@@ -37,7 +34,7 @@ class UsualAnswers:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._counts: defaultdict[_Group, Counter[str]] = defaultdict(Counter)
-        for example in islice(examples, STREAM if len(examples) >= ENDLESS else None):
+        for example in islice(examples, 256 if len(examples) >= ENDLESS else None):
             for group, answer, _ in _guesses(example):
                 self._counts[group][answer] += 1
 

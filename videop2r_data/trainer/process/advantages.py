@@ -91,13 +91,8 @@ def _flat(r: Tensor, known: Tensor) -> Tensor:
 
 
 class Stream(NamedTuple):
-    """One advantage and the tokens it reaches.
-
-    Attributes:
-        name: key of a stream of the trace (`p`, `r`), or `all`.
-        mask: [N, C] float32 weights in [0, 1]; 0 on padding.
-        advantage: [N] float32.
-    """
+    """One advantage [N] and the weights [N, C] in [0, 1] of the tokens it reaches, 0 on padding; float32.
+    The name is the key of a stream of the trace (`p`, `r`), or `all`."""
 
     name: str
     mask: Tensor
@@ -120,7 +115,6 @@ def streams(
     """The streams of an objective; the names and their order depend on objective and grammar alone.
 
     Args:
-        table: rewards of N rollouts in whole groups.
         masks: stream of the trace -> [N, C] weights of its tokens, from `segment_masks`.
         completion_mask: [N, C] bool, False at padding.
         spec: `std` and `eps` of the advantages.

@@ -180,11 +180,9 @@ def policy_loss(
 
 
 def mismatch(logps: Tensor, drawn_logps: Tensor, where: Tensor) -> dict[str, Tensor]:
-    """How far the trainer's log-probabilities lie from those of the engine that drew the tokens.
+    """How far the trainer's log-probabilities lie from those of the engine that drew the tokens, in nats.
 
-    Args:
-        logps, drawn_logps: [N, C] in nats, of trainer and engine.
-        where: [N, C] bool, the tokens that count.
+    All are [N, C]; `where` is True at the tokens that count.
 
     Returns:
         float64 without gradient. `abs`: [sum, count] of the distances; `k3`: [sum, count] of

@@ -53,6 +53,7 @@ def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> tuple[int
 
 _KINDS = ("accuracy", "format", "length")
 """What a stream's reward is the sum of."""
+_Shuffled = Sequence[Sequence[float | None] | None] | None
 
 
 class Graded(NamedTuple):
@@ -110,10 +111,8 @@ def grade(
 ) -> Graded:
     """Grade one completion, all but the judge's part: `acc_p` stays None until `Graded.judged`.
 
-    Args:
-        masks: of the completion; its text and template are read.
-        reference: the right answer, with or without its tag; one that cannot be used makes `acc_r` None
-            (it should have been refused when the data were read).
+    A reference (with or without its tag) that cannot be used makes `acc_r` None; it should have been refused
+    when the data were read.
 
     Raises:
         ValueError: `problem_type` is none of the seven.
@@ -206,7 +205,7 @@ def rewards_of(
     group_size: int,
     *,
     objective: ObjectiveSpec | None = None,
-    shuffled: Sequence[Sequence[float | None] | None] | None = None,
+    shuffled: _Shuffled = None,
     streams: tuple[TraceStream, ...] | None = None,
     longest: int = 0,
 ) -> RewardTable:
@@ -275,10 +274,8 @@ def overlong_loss(tokens: int, longest: int, spec: RewardSpec) -> float:
 def temporal_bonus(
     ordered: Sequence[float | None], shuffled: Sequence[float | None], spec: TemporalSpec
 ) -> list[float]:
-    """The bonus of each ordered rollout of one video question [T-GRPO eq. 1-2].
-
-    Args:
-        ordered, shuffled: accuracies acc_R of the two groups; unscored ones are left out of the shares.
+    """The bonus of each ordered rollout of one video question, given acc_R in both groups; unscored ones are
+    left out of the shares [T-GRPO eq. 1-2].
 
     >>> temporal_bonus([1.0, 0.0], [1.0, 0.0], TemporalSpec())
     [0.3, 0.0]
@@ -295,11 +292,7 @@ def _share(accuracies: Sequence[float | None], spec: TemporalSpec) -> float | No
     return sum(right) / len(right) if right else None
 
 
-def _temporal(
-    groups: Sequence[Sequence[Graded]],
-    objective: ObjectiveSpec,
-    shuffled: Sequence[Sequence[float | None] | None] | None,
-) -> Tensor:
+def _temporal(groups: Sequence[Sequence[Graded]], objective: ObjectiveSpec, shuffled: _Shuffled) -> Tensor:
     if not objective.entry.shuffles:
         if shuffled is not None:
             raise ValueError(f"shuffled groups were handed in, and objective {objective.name!r} reads none")
@@ -330,11 +323,7 @@ def _lengths(
 
 
 def check_groups(rows: int, group_size: int) -> None:
-    """Refuse rows that are no whole groups: an advantage over parts of two groups means nothing.
-
-    Raises:
-        ValueError: `group_size` is below 1, or `rows` is no multiple of it.
-    """
+    """Raise ValueError for rows that are no whole groups: an advantage over parts of two means nothing."""
     if group_size < 1 or rows % group_size:
         wrong = f"{rows} rollouts are no whole groups of {group_size}"
         raise ValueError(f"{wrong}: hand over all rollouts of each prompt")
