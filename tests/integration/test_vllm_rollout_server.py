@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from tests.trainer.rollout.vllm_prompts import World, make_batch, make_world, move
-from tests.trainer.rollout.vllm_serve import serve_command
+from tests.trainer.rollout.vllm_serve import DEV_MODE, serve_command
 from tests.vllm_server import ROOT, _end, _wait_until_healthy, cpu_environment, vllm_python
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
-from videop2r_data.trainer.settings.rl import DEV_MODE, SamplingSpec, VllmSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec, VllmSpec
 
 pytestmark = [
     pytest.mark.integration,

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.trainer.rollout.vllm_prompts import make_frames
-from tests.trainer.rollout.vllm_serve import serve_command
+from tests.trainer.rollout.vllm_serve import DEV_MODE, serve_command
 from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.calls import Frames
@@ -26,7 +26,7 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     sampling_fields,
 )
 from videop2r_data.trainer.rollout.vllm_worker import PackingWorker
-from videop2r_data.trainer.settings.rl import DEV_MODE, EXTENSION, SamplingSpec, VllmSpec
+from videop2r_data.trainer.settings.rl import EXTENSION, SamplingSpec, VllmSpec
 
 TOKENS = Tokens(end=7, never=frozenset({8, 9}))
 

@@ -6,6 +6,9 @@ import json
 
 from videop2r_data.trainer.settings.rl import EXTENSION, VllmSpec
 
+DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
+"""Environment of the server: without it vLLM has no routes for weights and caches."""
+
 
 def serve_command(
     model: str, spec: VllmSpec, *, dtype: str = "bfloat16", port: int = 8000, cpu: bool = False

@@ -38,8 +38,7 @@ class Reason(StrEnum):
     COPIED_VERDICT = "copied_verdict"
     """The observation holds a judgement tag, which could pass for the judge's own verdict."""
     LEAKED_ANSWER = "leaked_answer"
-    """The observation states the answer as an answer: a judge would find it sufficient whatever else it
-    says."""
+    """The observation states the answer as an answer: sufficient, whatever else it says."""
     HOLLOW_OBSERVATION = "hollow_observation"
     """The observation says nothing, or the question once more."""
     # Unscored.
@@ -63,37 +62,28 @@ UNASKED = (Reason.NO_OBSERVATION, Reason.COPIED_VERDICT, Reason.LEAKED_ANSWER, R
 
 @dataclass(frozen=True, slots=True)
 class JudgeItem:
-    """One observation to judge.
-
-    Attributes:
-        example: the question that it is about.
-        observation: content of the observation segment without its tags; None if the completion has none.
-        frames: what the policy saw, as an array, for a judge that sees; None: nothing.
-    """
+    """One observation to judge, and the question that it is about."""
 
     example: Example
     observation: str | None
+    """Content of the observation segment without its tags; None if the completion has none."""
     frames: Frames | None = None
+    """What the policy saw, as an array, for a judge that sees; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict on one observation.
-
-    Attributes:
-        score: from 0 to 1, and one of the two for sufficiency; None: unscored, to be left out of rewards and
-            means.
-        reason: a `Reason`.
-        cached: True if no call was made for it: the journal had it, or an equal item of the ticket was asked.
-        detail: the judge's explanation, the claims that are false, or the error; for people.
-        parts: where several things are decided, each on its own, in the order in which they were asked.
-    """
+    """The verdict on one observation."""
 
     score: float | None
+    """From 0 to 1, one of the two for sufficiency; None: unscored, to be left out of rewards and means."""
     reason: Reason
     cached: bool = False
+    """No call was made for it: the journal had it, or an equal item of the ticket was asked."""
     detail: str = ""
+    """The judge's explanation, the claims that are false, or the error; for people."""
     parts: Mapping[Reward, Judged] = field(default_factory=dict)
+    """Where several things are decided, each on its own, in the order in which they were asked."""
 
     @property
     def sufficient(self) -> bool | None:
@@ -110,13 +100,7 @@ def joined(parts: Mapping[Reward, Judged], spec: JudgingSpec) -> Judged:
     """One verdict of several: with the score that `spec.reward` and `spec.together` pay, and all parts.
 
     What needs a clip is left out where there is none. A product with a 0 in it is 0, whatever the others
-    would have been; else one unscored part leaves the whole unscored.
-
-    >>> yes, half = Judged(1.0, Reason.JUDGED), Judged(0.5, Reason.JUDGED)
-    >>> both = JudgingSpec(kind="demo", reward=["sufficiency", "faithfulness"])
-    >>> joined({"sufficiency": yes, "faithfulness": half}, both).score
-    0.5
-    """
+    would have been; else one unscored part leaves the whole unscored."""
     paid = [parts[name] for name in spec.reward if name in parts]
     held = [one for one in paid if one.reason is not Reason.NO_MEDIA]
     known = [one.score for one in held if one.score is not None]
@@ -132,7 +116,7 @@ def joined(parts: Mapping[Reward, Judged], spec: JudgingSpec) -> Judged:
 
 def closed(found: Judged, spec: JudgingSpec) -> bool:
     """Whether the judge that sees is not worth its price: the product that is paid has a 0, or an unknown, in
-    it. One that is only recorded is always asked."""
+    it."""
     both = {"sufficiency", "faithfulness"}.issubset(spec.reward)
     return both and spec.together == "product" and not found.score
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -75,19 +74,17 @@ _CLIPS = 32
 """Clips whose encoded frames are kept for the other observations of a group."""
 
 
-class Way(ABC):
-    """One decision about an observation.
+class _Way:
+    """Whom a decision about an observation asks; `request` is its first call, and `ask` decides.
 
-    Attributes:
-        decides: what.
-        server: what messages call the server.
-        backend: whom it asks.
-        caller: set before the first call.
+    Equal requests under equal settings have one key, and calls that the journal has are not made.
+
+    Raises:
+        TransientError: no answer after all tries.
+        AuthError, BudgetError, BackendError: the run must stop.
     """
 
-    decides: ClassVar[Decides]
-    server: ClassVar[str]
-    caller: Caller
+    caller: Caller  # set before the first call
 
     def __init__(self, how: JudgingSpec | FaithfulnessSpec, backend: BackendSpec | None) -> None:
         assert backend is not None  # the settings see to it
@@ -96,29 +93,17 @@ class Way(ABC):
             backend=backend, prompt=how.prompt, temperature=how.temperature, max_tokens=how.max_tokens
         )
 
-    @abstractmethod
-    def request(self, item: JudgeItem) -> Request:
-        """The first call about an observation; equal ones under equal settings have one key."""
-
-    @abstractmethod
-    async def ask(self, item: JudgeItem) -> Judged:
-        """Decide; calls that the journal has are not made.
-
-        Raises:
-            TransientError: no answer after all tries.
-            AuthError, BudgetError, BackendError: the run must stop.
-        """
-
     def known(self, request: Request) -> bool:
         """Whether the journal has the answer."""
         return self.caller.journal.call(request.key) is not None
 
 
-class SufficiencyWay(Way):
+class SufficiencyWay(_Way):
     """Question, correct answer and observation, neutralised; never the media. The same call as in a build
     with the same judge."""
 
-    decides, server = "sufficiency", "judge"
+    decides: ClassVar[Decides] = "sufficiency"
+    server = "judge"  # in messages
 
     def __init__(self, spec: JudgingSpec, _: MediaSpec) -> None:
         super().__init__(spec, spec.backend)
@@ -141,10 +126,11 @@ class SufficiencyWay(Way):
         return verdict(await ask_verdict(self.caller.ask, request), cached=cached)
 
 
-class FaithfulnessWay(Way):
+class FaithfulnessWay(_Way):
     """The claims of an observation from its text alone, then their verdicts from the frames."""
 
-    decides = server = "faithfulness"
+    decides: ClassVar[Decides] = "faithfulness"
+    server = "faithfulness"
 
     def __init__(self, spec: JudgingSpec, media: MediaSpec) -> None:
         how = spec.faithfulness
@@ -211,7 +197,7 @@ def unread(answer: Answer | None, *, cached: bool, why: str) -> Judged:
     return Judged(None, Reason.NO_VERDICT, cached, why[:_DETAIL_CHARS])
 
 
-_WAYS = {"sufficiency": SufficiencyWay, "faithfulness": FaithfulnessWay}
+Way = SufficiencyWay | FaithfulnessWay
 
 
 class PerceptionJudge(Judge):
@@ -241,7 +227,8 @@ class PerceptionJudge(Judge):
         super().__init__(spec, asks)
         self.folder = spec.cache or cache
         media = media or MediaSpec()
-        self.ways: dict[Reward, Way] = {name: _WAYS[name](spec, media) for name in self.asks}
+        kinds: dict[Reward, type[Way]] = {"sufficiency": SufficiencyWay, "faithfulness": FaithfulnessWay}
+        self.ways: dict[Reward, Way] = {name: kinds[name](spec, media) for name in self.asks}
         self._tell, self._told = tell, -_TELL_S
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -305,13 +292,8 @@ class PerceptionJudge(Judge):
         found = self.ruled(items)
         equal = self.alike({row: item for row, item in enumerate(items) if row not in found})
         decisions: list[dict[Reward, Judged]] = [{} for _ in equal]
-        await self._wait(
-            [
-                asyncio.create_task(self._decide(items[rows[0]], parts))
-                for rows, parts in zip(equal, decisions, strict=True)
-            ],
-            due,
-        )
+        first = (items[rows[0]] for rows in equal)
+        await self._wait(list(map(asyncio.create_task, map(self._decide, first, decisions))), due)
         over = Judged(None, Reason.LATE, False, f"no verdict within {self.spec.deadline_s:g} s")
         for rows, parts in zip(equal, decisions, strict=True):
             shut = any(closed(part, self.spec) for part in parts.values())

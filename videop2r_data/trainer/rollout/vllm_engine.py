@@ -30,7 +30,7 @@ from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import check_call, check_prompt, rolled_out, sampling_fields
 from videop2r_data.trainer.rollout.vllm_worker import pack_head_again
-from videop2r_data.trainer.settings.rl import CPU_ARGUMENTS, SamplingSpec, VllmSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec, VllmSpec
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
@@ -197,7 +197,9 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logpr
         "logprobs_mode": logprobs_mode or "raw_logprobs",
     }
     if _is_cpu():
-        arguments |= {**CPU_ARGUMENTS, "max_num_batched_tokens": settings.max_model_len}
+        # A prompt in one piece: where one with a seed is computed in several, vLLM winds its random generator
+        # back, which CPU generators cannot do, and the engine dies (seen with 0.32).
+        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": settings.max_model_len}
     if Ranks.here().world > 1:
         # Each engine is a rank of the training processes' group, and makes no group of its own.
         arguments["distributed_executor_backend"] = "external_launcher"

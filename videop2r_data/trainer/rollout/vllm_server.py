@@ -34,7 +34,7 @@ from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import check_call, check_prompt, rolled_out, sampling_fields
 from videop2r_data.trainer.rollout.vllm_sync import RPC, EngineTransfer, FolderTransfer, Http
-from videop2r_data.trainer.settings.rl import DEV_MODE, EXTENSION, SamplingSpec, VllmSpec
+from videop2r_data.trainer.settings.rl import EXTENSION, SamplingSpec, VllmSpec
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
@@ -171,7 +171,7 @@ def _served(http: Http) -> tuple[str, int]:
     except ConfigError:
         raise ConfigError(
             f"the vLLM server at {http.url} takes no weights: it runs without developer mode",
-            hint=f"start it with {next(iter(DEV_MODE))}=1 in its environment, on a private network",
+            hint="start it with VLLM_SERVER_DEV_MODE=1 in its environment, on a private network",
         ) from None
     return str(card["id"]), int(card["max_model_len"])
 

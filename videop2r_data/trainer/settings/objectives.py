@@ -295,9 +295,5 @@ OBJECTIVES: dict[str, Objective] = {entry.name: entry for entry in _ENTRIES}
 
 
 def names_where(holds: Callable[[Objective], bool]) -> str:
-    """Names of the objectives for which this holds, for messages.
-
-    >>> names_where(lambda entry: entry.shuffles)
-    't-grpo'
-    """
+    """Names of the objectives for which this holds, for messages."""
     return ", ".join(name for name, entry in OBJECTIVES.items() if holds(entry))

@@ -23,6 +23,11 @@ from videop2r_data.schemas import (
 from videop2r_data.trainer.settings.rl import SamplingSpec, Section, unless
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
+VISION_TARGETS = ("qkv", "proj", "gate_proj", "up_proj", "down_proj", "linear_fc1", "linear_fc2")
+"""The linear layers of a block of the vision tower, in Qwen2.5-VL and Qwen3-VL."""
+RUN = "run.json"
+"""In the folder of a run: what it is made of, its grammar included unless it is the default."""
+_PROMPTS = {"process": "generate-v1", "agnostic": "generate-agnostic-v1"}
 
 
 class OptimSpec(Section):
@@ -100,9 +105,6 @@ class RlSpec(Model):
     def updates(self) -> int:
         """Optimizer updates per rollout batch."""
         return self.minibatches * self.iterations
-
-
-_PROMPTS = {"process": "generate-v1", "agnostic": "generate-agnostic-v1"}
 
 
 class PassRateSpec(Section):
@@ -187,11 +189,7 @@ class DataSpec(Section):
 
     @property
     def grammar(self) -> TraceGrammar:
-        """What a trace is made of.
-
-        Raises:
-            ConfigError, SourceError: the lock beside the data cannot be read.
-        """
+        """What a trace is made of; errors as of `grammar_in`."""
         return self.trace or grammar_in(self.source)
 
 
@@ -204,16 +202,8 @@ def grammar_in(source: str) -> TraceGrammar:
     return built_grammar(Path(source).expanduser()) or default_grammar()
 
 
-RUN = "run.json"
-"""In the folder of a run: what it is made of, its grammar included unless it is the default."""
-
-
 def run_grammar(run: Path) -> TraceGrammar:
-    """The grammar of a run's completions; the default for a folder that does not tell.
-
-    Raises:
-        ConfigError: what it tells is no grammar.
-    """
+    """The grammar of a run's completions, else the default; ConfigError: what the folder tells is none."""
     try:
         found = orjson.loads((run / RUN).read_bytes())["data"]["trace"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -221,23 +211,15 @@ def run_grammar(run: Path) -> TraceGrammar:
     return validate_settings(found, TraceGrammar, where=str(run / RUN), what="trace grammar")
 
 
-LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear layers of a decoder block, in Qwen2.5-VL and Qwen3-VL alike."""
-
-VISION_TARGETS = ("qkv", "proj", "gate_proj", "up_proj", "down_proj", "linear_fc1", "linear_fc2")
-"""The linear layers of a block of the vision tower, over both families."""
-
-
 class LoraSpec(Model):
     """Low-rank adapters instead of full weights; the reference is then the base itself."""
 
     rank: int = Field(default=64, ge=1)
-    """Rank of every adapter."""
     alpha: float = Field(default=128.0, gt=0)
     """Scale: an adapter adds `alpha / rank` times its product."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in front of the adapters. Above 0 two passes over the same tokens differ."""
-    targets: tuple[str, ...] = LANGUAGE_TARGETS
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the linear layers of the language model that get an adapter."""
     vision: bool = False
     """Adapters in the blocks of the vision tower too."""

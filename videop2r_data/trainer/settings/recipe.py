@@ -51,17 +51,20 @@ Stage = Literal["sft", "rl"]
 _RL_ONLY = (
     "rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference", "alarms",
 )  # fmt: skip
-_NO_MATTER = (
-    "name", "output", "trackers", "save", "title", "eval_every", "evaluation", "evaluating", "vllm", "alarms",
-)  # fmt: skip
-"""Settings that do not affect the weights: a run may go on with other values."""
-_NO_MATTER_IN = {
-    "data": ("source", "media_root", "workers", "ahead", "pass_rate"),
-    "batch": ("micro",),
-    "optim": ("max_skipped",),
-    "judging": ("record", "cache", "concurrency", "deadline_s", "max_cost", "on_max_cost"),
-    "model": ("model", "gradient_checkpointing"),
+_WAIT = {"backend": {"server_wait_s": True}}  # runs of older versions lack it
+_NO_MATTER: dict[str, Any] = {
+    **dict.fromkeys(("name", "output", "trackers", "save", "title", "vllm", "alarms"), True),
+    **dict.fromkeys(("evaluation", "evaluating", "eval_every"), True),
+    "data": {"source", "media_root", "workers", "ahead", "pass_rate"},
+    "batch": {"micro"},
+    "optim": {"max_skipped"},
+    "judging": dict.fromkeys(
+        ("record", "cache", "concurrency", "deadline_s", "max_cost", "on_max_cost"), True
+    )
+    | {**_WAIT, "faithfulness": _WAIT},
+    "model": {"model", "gradient_checkpointing"},
 }
+"""Settings that do not affect the weights: a run may go on with other values."""
 
 
 class TrainRecipe(Section):
@@ -258,15 +261,8 @@ class TrainRecipe(Section):
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that affect the weights; a run goes on only with equal ones. Data have a digest."""
-        out = self.model_dump(mode="json", exclude={*_NO_MATTER, *(_RL_ONLY if self.stage == "sft" else ())})
-        for part, names in _NO_MATTER_IN.items():
-            if part in out:
-                out[part] = {key: value for key, value in out[part].items() if key not in names}
-        judging = out.get("judging", {})
-        for part in (judging, judging.get("faithfulness", {})):
-            if part.get("backend"):
-                del part["backend"]["server_wait_s"]  # no matter either, and runs of older versions lack it
-        return out
+        unused = dict.fromkeys(_RL_ONLY if self.stage == "sft" else (), True)
+        return self.model_dump(mode="json", exclude=_NO_MATTER | unused)
 
     @property
     def digest(self) -> str:
@@ -275,11 +271,7 @@ class TrainRecipe(Section):
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
-    """Settings that differ, one line each.
-
-    >>> differences({"optim": {"lr": 1.0}, "seed": 0}, {"optim": {"lr": 2.0}, "seed": 0})
-    ['optim.lr: 1.0 -> 2.0']
-    """
+    """Settings that differ, one line each: `optim.lr: 1.0 -> 2.0`."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
         one, other = old.get(key), new.get(key)
@@ -288,9 +280,6 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
         elif one != other:
             lines.append(f"{path}{key}: {one} -> {other}")
     return lines
-
-
-# Reading: a name or file and a few flags to a recipe, every error at once.
 
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
@@ -360,12 +349,7 @@ def _read(name: str, base: Path, *, inner: tuple[str, ...] = ()) -> tuple[dict[s
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Settings over others, section by section; a section of another `kind` has nothing in common with the
-    one below.
-
-    >>> _over({"a": {"x": 1, "y": 2}, "b": {"kind": "u", "z": 3}}, {"a": {"y": 5}, "b": {"kind": "v"}})
-    {'a': {'x': 1, 'y': 5}, 'b': {'kind': 'v'}}
-    """
+    """Settings over others, section by section; one of another `kind` shares nothing with the one below."""
     out = dict(below)
     for key, value in above.items():
         under = below.get(key)
@@ -416,20 +400,12 @@ def _resolve(data: dict[str, Any], base: Path) -> None:
 
 
 def list_train_recipes() -> list[str]:
-    """Names of the packaged training recipes, in alphabetical order.
-
-    >>> "tiny-sft" in list_train_recipes()
-    True
-    """
+    """Names of the packaged training recipes, in alphabetical order."""
     return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
 
 
 def train_recipe_text(name: str) -> str:
-    """A packaged training recipe as YAML text, comments included; ConfigError: there is none of this name.
-
-    >>> "stage: sft" in train_recipe_text("tiny-sft")
-    True
-    """
+    """A packaged training recipe as YAML text, comments included; ConfigError: there is none of this name."""
     known = list_train_recipes()
     if name not in known:
         raise ConfigError(
@@ -440,9 +416,5 @@ def train_recipe_text(name: str) -> str:
 
 
 def accelerate_configs() -> dict[str, Path]:
-    """Name -> file of every packaged config, in alphabetical order.
-
-    >>> "cpu-2proc" in accelerate_configs()
-    True
-    """
+    """Name -> file of every packaged config, in alphabetical order."""
     return {path.stem: path for path in sorted((_RECIPES.parent / "accelerate").glob("*.yaml"))}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from videop2r_data.schemas import BackendSpec, Model
 from videop2r_data.trainer.settings.objectives import OBJECTIVES, Objective, names_where
@@ -20,10 +20,22 @@ Style = Literal["process", "agnostic"]
 Unattributable = Literal["half", "none", "reasoning"]
 Reward = Literal["sufficiency", "faithfulness", "self"]
 """What an observation can earn: see `judging.base`."""
+Rewards = Annotated[
+    tuple[Reward, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PERCEPTION_BOUNDS = (128, 320)
 REASONING_BOUNDS = (320, 512)
 """Tokens, both inclusive [paper §3.3]."""
+
+
+def _ordered(value: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= value[0] <= value[1]:
+        raise ValueError(f"got {list(value)}; give [low, high] in tokens with 0 <= low <= high")
+    return value
+
+
+Bounds = Annotated[tuple[int, int], AfterValidator(_ordered)]
 
 
 def unless(usual: Any) -> dict[str, Any]:
@@ -81,11 +93,11 @@ class RewardSpec(Section):
     """len_k, for acc_k and form_k both non-zero and a length within its bounds [paper §3.3]."""
     length: Literal["fixed", "dynamic", "off"] = "fixed"
     """`fixed`: the two bounds below; `dynamic`: see `DynamicLengthSpec`; `off`: nobody earns it."""
-    perception_bounds: tuple[int, int] = PERCEPTION_BOUNDS
+    perception_bounds: Bounds = PERCEPTION_BOUNDS
     """Tokens of the observation segment with its tags, both bounds inclusive."""
-    reasoning_bounds: tuple[int, int] = REASONING_BOUNDS
+    reasoning_bounds: Bounds = REASONING_BOUNDS
     """Tokens of think and answer with their tags (end-of-turn not counted), both inclusive."""
-    bounds: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    bounds: dict[str, Bounds] = Field(default_factory=dict, exclude_if=lambda value: not value)
     """Of streams of other names: `{plan: [10, 80]}`; with `fixed` a stream without bounds earns no length."""
     dynamic: DynamicLengthSpec = DynamicLengthSpec()
     """Used with `length: dynamic`."""
@@ -99,18 +111,6 @@ class RewardSpec(Section):
         """Fixed bounds of a stream of the trace, both inclusive."""
         usual = {"perception": self.perception_bounds, "reasoning": self.reasoning_bounds}
         return self.bounds.get(stream, usual.get(stream))
-
-    @field_validator("bounds")
-    @classmethod
-    def _all_are_bounds(cls, value: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-        return {name: cls._are_bounds(bounds) for name, bounds in value.items()}
-
-    @field_validator("perception_bounds", "reasoning_bounds")
-    @classmethod
-    def _are_bounds(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if not 0 <= value[0] <= value[1]:
-            raise ValueError(f"got {list(value)}; give [low, high] in tokens with 0 <= low <= high")
-        return value
 
     def _problems(self) -> Iterator[str]:
         if self.accuracy == 0 and self.form == 0:
@@ -231,11 +231,6 @@ class SamplingSpec(Model):
 
 EXTENSION = "videop2r_data.trainer.rollout.vllm_worker.PackingWorker"
 """For vLLM's `--worker-extension-cls`; by its path, because vLLM imports it in its own workers."""
-DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
-"""Environment of the server: without it vLLM has no routes for weights and caches."""
-CPU_ARGUMENTS = {"enable_chunked_prefill": False}
-"""What the engine needs on a CPU: a prompt in one piece. When a prompt with a seed is computed in several,
-vLLM winds its random generator back, which CPU generators cannot do: the engine dies (seen with 0.32)."""
 _OURS = {
     *("model", "revision", "dtype", "generation_config", "chat_template"),
     *("weight_transfer_config", "logprobs_mode"),
@@ -318,14 +313,14 @@ class JudgingSpec(Section):
     """`backend`: a model; `demo`: the exact checker of the synthetic world; `none`: nobody is asked."""
     backend: BackendSpec | None = None
     """Of `kind: backend`: Anthropic, any OpenAI-compatible server, or a local model."""
-    reward: tuple[Reward, ...] = Field(**unless(("sufficiency",)))
+    reward: Rewards = Field(**unless(("sufficiency",)))
     """What a stream of perception earns. `sufficiency`: whether the answer follows from the observation;
     `faithfulness`: the share of its claims that the frames support; `self`: how well the model in training
     answers from it alone, which needs no judge. One of them, or a list."""
     together: Literal["product", "mean"] = Field(**unless("product"))
     """How several become one. With a product what does not suffice earns nothing, however true it is, and the
     judge that sees is asked about the sufficient ones alone."""
-    record: tuple[Reward, ...] = Field(**unless(()))
+    record: Rewards = Field(**unless(()))
     """Decided and logged, and paid to nobody; costs as much as a reward."""
     prompt: str = "judge-v1"
     """Of the judge of sufficiency: name of a packaged prompt, or path of a text file."""
@@ -346,11 +341,6 @@ class JudgingSpec(Section):
     on_max_cost: Literal["stop", "unscored"] = "stop"
     """At the limit: `stop` ends the run with an error, `unscored` trains on; without verdicts perception gets
     no gradient, and the objective is another one."""
-
-    @field_validator("reward", "record", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
 
     @property
     def asked(self) -> tuple[Reward, ...]:

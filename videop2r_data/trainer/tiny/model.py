@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     )
 
 
-# The tokenizer: a byte-level BPE with Qwen's special tokens, learnt from the texts of the demo world.
-
-
 _NAMES = (
     "endoftext im_start im_end object_ref_start object_ref_end box_start box_end quad_start quad_end "
     "vision_start vision_end vision_pad image_pad video_pad"
@@ -38,21 +35,15 @@ SPECIAL_TOKENS = tuple(f"<|{name}|>" for name in _NAMES.split())
 """Those of Qwen2.5-VL, in its order."""
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}"
-    "{% else %}"
-    "{% for part in message['content'] %}"
+    "{% else %}{% for part in message['content'] %}"
     "{% if 'image' in part or 'image_url' in part or part['type'] == 'image' %}"
     "{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
     "{% elif 'video' in part or 'video_url' in part or part['type'] == 'video' %}"
     "{{ '<|vision_start|><|video_pad|><|vision_end|>' }}"
-    "{% elif 'text' in part %}{{ part['text'] }}"
-    "{% endif %}"
-    "{% endfor %}"
-    "{% endif %}"
-    "{{ '<|im_end|>\\n' }}"
-    "{% endfor %}"
+    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 """Turns as Qwen2.5-VL writes them, without its default system turn: a tiny model's context is short."""
@@ -62,28 +53,21 @@ _WORDS = (
     rf"'(?i:[sdmt]|ll|ve|re)|(?!{_TAG})[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
     rf"| ?(?:(?!{_TAG})[^\s\p{{L}}\p{{N}}])+[\r\n]*|\s*[\r\n]+|\s+"
 )
-_FACTS = (
-    *COLOURS,
-    *SHAPES,
-    *NUMBER_WORDS[:7],
+_FACTS = [
+    *(*COLOURS, *SHAPES, *NUMBER_WORDS[:7]),
     *("left", "right", "upwards?", "downwards?", "up", "down", "still", "small", "large", "slow", "fast"),
-)
-
-
+]
 _PHRASES = rf" ?\b(?i:{'|'.join(sorted(_FACTS, key=len, reverse=True))})(?:e?s)?\b| ?\b[A-F]\b|\p{{N}}|\n"
 """Pieces that stand alone in either case: BPE merges never cross them."""
 
 
 def corpus(world: DemoSpec, chats: int) -> Iterator[str]:
-    """That many chats about the demo world, as the merges shall know them: system, user and assistant turns.
-    What the prompt says in each of them becomes few tokens."""
+    """Turns of that many chats about the demo world; what the prompt says in each becomes few tokens."""
     prompt = load_prompt(PROMPT)
     for sample in islice(iter_scenes(world.model_copy(update={"defect_rate": 0.0})), chats):
-        asked = sample.question
         yield f"system\n{prompt.system}"
-        text = render_generate(
-            prompt, problem=asked.problem, options=asked.options, problem_type=asked.problem_type
-        )
+        q = sample.question
+        text = render_generate(prompt, problem=q.problem, options=q.options, problem_type=q.problem_type)
         yield f"user\n{text}"
         yield f"assistant\n{write_trace(sample, None)}"
 
@@ -122,15 +106,6 @@ def build_tokenizer(texts: Iterable[str], *, vocab: int, phrases: bool = True) -
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
-
-
-# The model.
-
-
-_STD = (0.25, 0.25, 0.25)
-"""Of the pixel normalisation: colours come out about as far from 0 as Qwen's do."""
-_MAX_PIXELS = 2**24
-"""Never binds: frames come in the size they are meant to have."""
 
 
 def build_config(spec: TinySpec, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
@@ -184,12 +159,12 @@ def build_processor(spec: TinySpec, tokenizer: PreTrainedTokenizerFast) -> Qwen2
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     shared = {
-        "size": {"shortest_edge": (2 * spec.patch) ** 2, "longest_edge": _MAX_PIXELS},
+        "size": {"shortest_edge": (2 * spec.patch) ** 2, "longest_edge": 2**24},
         "patch_size": spec.patch,
         "merge_size": 2,
         "temporal_patch_size": 2,
         "image_mean": list(EXACT_MEAN),
-        "image_std": list(_STD),
+        "image_std": [0.25, 0.25, 0.25],  # colours come out about as far from 0 as Qwen's do
     }
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**shared),
@@ -221,15 +196,12 @@ def build_model(spec: TinySpec, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForCondit
 
 
 def make_tiny(folder: Path, spec: TinySpec | None = None, *, world: DemoSpec | None = None) -> Path:
-    """Write a complete checkpoint into `folder`: configuration, weights, tokenizer, processor.
+    """Write a complete checkpoint into `folder`, which is returned: ready for `from_pretrained`.
 
     Args:
         folder: made if it is not there; files of the same names are replaced.
         spec: sizes; the same spec and world give the same bytes.
         world: the demo world whose words the tokenizer learns; None: all that there is to see and to ask.
-
-    Returns:
-        `folder`, ready for `from_pretrained`.
     """
     spec, world = spec or TinySpec(), world or DemoSpec(questions=2)
     tokenizer = build_tokenizer(corpus(world, spec.corpus), vocab=spec.vocab, phrases=spec.phrases)
@@ -241,11 +213,8 @@ def make_tiny(folder: Path, spec: TinySpec | None = None, *, world: DemoSpec | N
 
 
 def count_weights_on_disk(folder: Path) -> int:
-    """Parameters of a saved checkpoint, read from the file's header."""
+    """Parameters of what `make_tiny` wrote, read from the file's header."""
     from safetensors import safe_open
 
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    return total
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118

@@ -14,10 +14,8 @@ from videop2r_data.trainer.settings.rl import Section
 
 
 class TinyWorld(DemoSpec):
-    """A demo world that a model of a million weights can learn in minutes: short clips of small frames.
-
-    Scenes are stored upright and go by no number: a tiny model has nothing to learn from either.
-    """
+    """A demo world that a model of a million weights can learn in minutes: short clips of small frames,
+    stored upright and without a number, for a tiny model has nothing to learn from either."""
 
     side: int = Field(default=24, ge=16)
     frames: int = Field(default=4, ge=2)
@@ -88,7 +86,6 @@ class TinySpec(Section):
 
 PROMPT = "tiny-v1"
 """A prompt of one word: what every chat repeats would cost a tiny model most of its context."""
-_LEAST = 28 * 28
 
 
 def media_of(world: TinyWorld, spec: TinySpec) -> MediaSpec:
@@ -97,7 +94,7 @@ def media_of(world: TinyWorld, spec: TinySpec) -> MediaSpec:
         frames=world.frames,
         factor=2 * spec.patch,
         min_pixels=(2 * spec.patch) ** 2,
-        max_pixels=max(_LEAST, world.side**2),
+        max_pixels=max(28 * 28, world.side**2),
         workers=1,
     )
 
@@ -115,13 +112,11 @@ def scratch_recipe(
     """SFT from random weights on the endless demo stream: every clip is seen once.
 
     Args:
-        model: what `make_tiny` wrote.
+        model: what `make_tiny` wrote, of `spec` and `world`.
         output: the run's folder.
-        spec, world: those that the model was made with.
         steps: updates. The format is learnt in about 100, colours and numbers in several hundred, directions
             and option letters last.
         batch: clips per update.
-        seed: of the run.
     """
     return TrainRecipe.model_validate(
         {
