@@ -14,7 +14,7 @@ from pathlib import Path
 from videop2r_data.errors import MissingExtraError, SourceError, TraceError
 from videop2r_data.files import open_rows
 from videop2r_data.schemas import Model, parse_trace
-from videop2r_data.trainer.settings.parts import grammar_in
+from videop2r_data.trainer.settings.parts import DataSpec
 from videop2r_data.trainer.settings.rl import PERCEPTION_BOUNDS, REASONING_BOUNDS
 from videop2r_data.validators import count_words
 
@@ -92,7 +92,7 @@ def measure_lengths(
 def _segments(source: Path) -> Iterator[tuple[str, str]]:
     """Observation, and thought with answer, of each trace; rows without a valid trace are left out."""
     columns = ["observation", "process", "output"]
-    grammar = grammar_in(str(source))
+    grammar = DataSpec(source=str(source)).grammar
     for _, row in open_rows(str(source), base=Path(), config="sft", columns=columns, revision=None).rows:
         if isinstance(row, str):
             continue

@@ -111,12 +111,9 @@ class SufficiencyWay(_Way):
 
     def request(self, item: JudgeItem) -> Request:
         """The call, without frames."""
-        example = item.example
+        of, seen = item.example, item.observation or ""
         return self._requests.request(
-            problem=example.problem,
-            options=example.options,
-            answer=example.reference,
-            observation=item.observation or "",
+            problem=of.problem, options=of.options, answer=of.reference, observation=seen
         )
 
     async def ask(self, item: JudgeItem) -> Judged:
@@ -182,8 +179,7 @@ def verdict(asked: Asked[Judgement], *, cached: bool) -> Judged:
     """The judge's reply as `Judged`: unscored, with a reason, if it holds no verdict."""
     judgement = asked.value
     if judgement is None or judgement.verdict is None:
-        why = "" if judgement is None else judgement.explanation
-        return unread(asked.answer, cached=cached, why=why)
+        return unread(asked.answer, cached=cached, why=judgement.explanation if judgement else "")
     words = judgement.explanation[:_DETAIL_CHARS]
     return Judged(float(judgement.verdict is Sufficiency.YES), Reason.JUDGED, cached, words)
 

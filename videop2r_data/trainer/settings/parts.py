@@ -158,8 +158,7 @@ class DataSpec(Section):
     shuffle: bool = True
     """A new order each epoch, from the run's seed. Off: the order of the file."""
     tail: Literal["drop", "carry"] = "drop"
-    """The last examples of an epoch, which fill no batch: left out (others each epoch), or completed with the
-    first ones of the next."""
+    """The last of an epoch, too few for a batch: left out (others each epoch), or completed from the next."""
     bucket: int = Field(default=0, ge=0)
     """Batches whose examples are sorted by estimated length among themselves: less padding; 0: off."""
     workers: int = Field(default=0, ge=0)
@@ -189,17 +188,12 @@ class DataSpec(Section):
 
     @property
     def grammar(self) -> TraceGrammar:
-        """What a trace is made of; errors as of `grammar_in`."""
-        return self.trace or grammar_in(self.source)
+        """What a trace is made of: `trace`, else what the lock beside the data declares, else the default.
 
-
-def grammar_in(source: str) -> TraceGrammar:
-    """The grammar that the lock of a data set declares; the default without a lock.
-
-    Raises:
-        ConfigError, SourceError: the lock cannot be read, or its grammar is none.
-    """
-    return built_grammar(Path(source).expanduser()) or default_grammar()
+        Raises:
+            ConfigError, SourceError: the lock cannot be read, or its grammar is none.
+        """
+        return self.trace or built_grammar(Path(self.source).expanduser()) or default_grammar()
 
 
 def run_grammar(run: Path) -> TraceGrammar:
