@@ -209,6 +209,7 @@ class LoraSpec(Model):
     """Low-rank adapters instead of full weights; the reference is then the base itself."""
 
     rank: int = Field(default=64, ge=1)
+    """Of every adapter."""
     alpha: float = Field(default=128.0, gt=0)
     """Scale: an adapter adds `alpha / rank` times its product."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
