@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sft, recomputed": {"model__gradient_checkpointing": True},
     "rl": {},
     "rl, more prompts": {"batch__size": 8},
+    "rl, whose rollouts take most": {"batch__size": 16, "model__gradient_checkpointing": True},
     "rl, bf16 reference and autocast": {"precision": "bf16", "model__reference_dtype": "bfloat16"},
     "rl, float32 copies": {**HALF, "optim__kind": "adamw-master"},
     "rl, adapters": {**HALF, "model__lora": {"rank": 4}},
@@ -181,6 +182,54 @@ def test_a_model_that_is_not_here_goes_by_its_name(monkeypatch: pytest.MonkeyPat
         assert told.value.args == (shapes()[shape]["text_config"]["hidden_size"],)
     with pytest.raises(ConfigError, match="no sizes of 'my-model'"):
         plan_memory(load_train_recipe("paper-3b-rl", flags={"model.model": "my-model"}), gpus=1, card=80)
+
+
+def test_a_folder_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name where the name tells the sizes; a folder that holds no model is an error, whatever its name."""
+    recipe = load_train_recipe("paper-3b-sft-lora", flags={"model.model": "runs/none-3b"})
+    found = plan_memory(recipe, gpus=1, card=80, completion=32)
+    assert found.assumed[0] == "no such folder: runs/none-3b: the sizes are those of its name"
+    assert found.shape == "packaged qwen2.5-vl-3b"
+    (tmp_path / "run-3b" / "final").mkdir(parents=True)
+    recipe = load_train_recipe("paper-3b-sft-lora", flags={"model.model": str(tmp_path / "run-3b")})
+    with pytest.raises(ConfigError, match="no model in this folder"):
+        plan_memory(recipe, gpus=1, card=80)
+
+
+def test_rows_without_padding_and_windows_are_counted(tmp_path: Path) -> None:
+    """Rows of one length have no padding to save, and windows of one length are sorted by no copy."""
+    model = small.model(tmp_path / "tiny")
+    plain = plan_memory(tiny("sft", model, tmp_path), gpus=1, card=1)
+    for setting in ({"padding_free": True}, {"vision_attention": "windows"}):
+        changes = {f"model__{name}": value for name, value in setting.items()}
+        other = plan_memory(tiny("sft", model, tmp_path, **changes), gpus=1, card=1)
+        assert other.parts["activations"] == pytest.approx(plain.parts["activations"], rel=0.1)
+    eager = plan_memory(tiny("sft", model, tmp_path, model__attn="eager"), gpus=1, card=1)
+    assert eager.parts["activations"] > 1.05 * plain.parts["activations"]
+
+
+def test_the_host_holds_no_copy_of_the_weights_for_each_process(tmp_path: Path) -> None:
+    """Two of the largest weights are on their way, as stored and as held; FSDP's result is whole, once."""
+    model = small.model(tmp_path / "tiny")
+    one, four = (plan_memory(tiny("sft", model, tmp_path), gpus=n, card=1) for n in (1, 4))
+    largest = 640 * 64  # vocabulary x hidden size
+    assert one.host["weights while they load"] == 2 * (2 + 4) * largest
+    assert four.host["weights while they load"] == 4 * one.host["weights while they load"]
+    assert one.host["whole weights while they are saved"] == 0
+    assert four.host["whole weights while they are saved"] == 4 * four.weights
+
+
+def test_one_step_ahead_holds_the_next_pixels_too(tmp_path: Path) -> None:
+    model = small.model(tmp_path / "tiny")
+    server = {"sampling__backend": "vllm-server", "vllm__url": "http://x:1"}
+    now, ahead = (
+        plan_memory(tiny("rl", model, tmp_path, rl__ahead=on, **server), gpus=2, card=20).host[
+            "frames and pixels"
+        ]
+        for on in (False, True)
+    )
+    pixels = 4 * CLIP * 4 * 3 * 2 * 4 * 4 * 4  # prompts, patches, channels, times, sides, float32
+    assert ahead - now == pixels
 
 
 class _Stop(Exception):

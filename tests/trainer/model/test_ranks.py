@@ -12,7 +12,7 @@ from tests.trainer.model.batches import batch_of, clip, random_completions, tiny
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy, load_policy
-from videop2r_data.trainer.model.weights import merged_weights, sharding
+from videop2r_data.trainer.model.weights import policy_weights, sharding
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import PolicySpec
 from videop2r_data.trainer.settings.rl import SamplingSpec
@@ -75,7 +75,7 @@ def assert_rank_agrees(rank: int, folder: str, store: str) -> None:
                 grad = weight.grad.full_tensor() if cut else weight.grad
                 torch.testing.assert_close(grad, want[name], atol=1e-3, rtol=1e-3)
         assert draw(policy, net, rank) == drawn
-        for name, weight in merged_weights(net).items():
+        for name, weight in policy_weights(net):
             assert torch.equal(weight, weights[name]), name
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -102,6 +102,23 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         PolicySpec(model="x", freeze_vision=True, lora=LoraSpec(vision=True))
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_weights_go_straight_to_their_device(cut: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process holds all weights in the host's memory; DeepSpeed's ZeRO-3 places them itself."""
+    from transformers import AutoModelForImageTextToText as Auto
+
+    whole, told = Auto.from_pretrained, dict[str, Any]()
+
+    def load(*names: Any, **options: Any) -> Any:
+        told.update(options)
+        return whole(*names, **options)
+
+    monkeypatch.setattr(Auto, "from_pretrained", load)
+    monkeypatch.setattr("transformers.integrations.deepspeed.is_deepspeed_zero3_enabled", lambda: cut)
+    tiny_policy()
+    assert told.get("device_map") == (None if cut else torch.device("cpu"))
+
+
 def test_what_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot load"):
         load_policy(PolicySpec(model=str(tmp_path / "none")))

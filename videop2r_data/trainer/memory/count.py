@@ -1,7 +1,7 @@
-"""The bytes of a forward and backward pass, of tensors that have sizes and no data.
+"""The bytes of a forward and backward pass, and of rollouts, of tensors that have sizes and no data.
 
 A model is made from its configuration alone (torch's fake tensors: no weights are read, none are allocated),
-and the trainer's own pass runs on it: the same layout, checkpointing, pieces of the logits and precision. A
+and the trainer's own code runs on it: the same layout, checkpointing, pieces of the logits and precision. A
 `Ledger` follows each storage from its birth to its death.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -23,10 +21,12 @@ from transformers import AutoModelForImageTextToText
 from videop2r_data.schemas import MediaSpec
 from videop2r_data.trainer.data.batch import VIDEO, ModelInputs, PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
-from videop2r_data.trainer.model.load import prepared
+from videop2r_data.trainer.model.load import kernels, prepared
 from videop2r_data.trainer.model.weights import bare
-from videop2r_data.trainer.rollout.decode import Rows
+from videop2r_data.trainer.rollout.decode import ROOM, Rows
+from videop2r_data.trainer.rollout.hf import draw
 from videop2r_data.trainer.settings.recipe import TrainRecipe
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[misc]
@@ -52,8 +52,6 @@ class Ledger(TorchDispatchMode):  # type: ignore[misc]
         self._vocab, self._width = text.vocab_size, text.hidden_size
         for weight in core.parameters():
             self.enter(weight, "weights")
-            if weight.requires_grad:
-                weight.register_post_accumulate_grad_hook(lambda weight: self.enter(weight.grad, "gradients"))
 
     def enter(self, tensor: Tensor, part: str) -> None:
         """Count a tensor's storage under a part, once; a storage that became a gradient changes its part."""
@@ -78,6 +76,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[misc]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func is torch.ops.prim.device.default:  # asked twice for each operation
+            return out
         for tensor in tree_iter(out):
             if isinstance(tensor, Tensor):
                 self.enter(tensor, self._part(func, args, tensor))
@@ -94,49 +94,52 @@ class Ledger(TorchDispatchMode):  # type: ignore[misc]
 
 def model_of(recipe: TrainRecipe, config: Any) -> TrainModel:
     """The policy of a recipe, of tensors without data."""
-    spec, vision = recipe.model, config.vision_config
-    if hasattr(vision, "window_size"):
-        # One window for a pair of frames: as many bytes in a ninth of the calls.
+    spec, vision, flash = recipe.model, config.vision_config, "flash_attention_2"
+    seen = spec.vision_attention or spec.attn
+    share = spec.share_prompts and spec.attn != flash
+    # Flash attention has no fake kernel; those of sdpa keep the same things for the backward pass.
+    told = {"attn": spec.attn.replace(flash, "sdpa")}
+    if seen in ("sdpa", flash):
+        # One window for a pair of frames, and one call for all of them: as many bytes in fewer operations.
         vision.window_size = max(_grid(recipe.data.media)) * vision.patch_size * vision.spatial_merge_size
+        told["vision_attention"] = "windows"
+    spec = spec.model_copy(update=told)
     with torch.device("meta"):
-        # Flash attention has no fake kernel; the kernels of sdpa keep the same things for the backward pass.
         net = AutoModelForImageTextToText.from_config(
-            config, dtype=getattr(torch, spec.dtype), attn_implementation="sdpa"
+            config, dtype=getattr(torch, spec.dtype), attn_implementation=kernels(spec)
         )
         net = prepared(net, spec)
-    fakes: dict[Tensor, Tensor] = {}  # tied weights stay tied
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for module in net.modules():
-            for table in (module._parameters, module._buffers):
-                for name, tensor in table.items():
-                    if tensor is None:
-                        continue
-                    if tensor not in fakes:
-                        fake = torch.empty(tensor.shape, dtype=tensor.dtype)
-                        learnt = tensor.requires_grad
-                        whole = isinstance(tensor, nn.Parameter)
-                        fakes[tensor] = nn.Parameter(fake, requires_grad=learnt) if whole else fake
-                    table[name] = fakes[tensor]
-    share = spec.share_prompts and spec.attn != "flash_attention_2"
-    return TrainModel(net, temperature=recipe.sampling.temperature, share_prompts=share)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        net.to_empty(device="cpu")
+        bare(net).tie_weights()
+
+    def without_data(module: Any, args: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The mask as a tensor without data: each layer would else compute with its millions of pairs."""
+        mask = named.get("attention_mask")
+        return args, named if mask is None else {**named, "attention_mask": mode.from_tensor(mask)}
+
+    bare(net).model.language_model.register_forward_pre_hook(without_data, with_kwargs=True)
+    return TrainModel(
+        net,
+        temperature=recipe.sampling.temperature,
+        share_prompts=share,
+        padding_free=spec.padding_free,
+    )
 
 
-def example(
-    net: Any, media: MediaSpec, *, prompts: int, group: int, text: int, completion: int
-) -> ModelInputs:
+def example(net: Any, media: MediaSpec, prompts: int, group: int, lengths: tuple[int, int]) -> ModelInputs:
     """Rows with a clip as large as the settings allow in every prompt.
 
     Args:
-        net: the model.
+        net: the model, of tensors without data.
         media: frames of a clip, and pixels of each.
         prompts, group: distinct prompts, and rows of each.
-        text: further tokens of a prompt.
-        completion: tokens of every completion.
+        lengths: further tokens of a prompt, and tokens of every completion.
     """
     config = bare(net).config
     vision = config.vision_config
     merge, pair = vision.spatial_merge_size, vision.temporal_patch_size
-    (height, width), times = _grid(media), -(-media.frames // pair)
+    (height, width), times, (text, completion) = _grid(media), -(-media.frames // pair), lengths
     # Qwen3-VL writes the time in front of each pair of frames, so each is a run of its own
     runs = times if config.model_type == "qwen3_vl" else 1
     length, run = text + times * height * width, times * height * width // runs
@@ -144,11 +147,11 @@ def example(
     types = torch.zeros_like(ids)
     for start in range(4, 4 + runs * (run + 1), run + 1):
         ids[:, start : start + run], types[:, start : start + run] = config.video_token_id, VIDEO
-    patches = times * height * width * merge**2
-    seen = {
-        "pixel_values_videos": torch.zeros(prompts * patches, 3 * pair * vision.patch_size**2),
-        "video_grid_thw": torch.tensor([[times, height * merge, width * merge]] * prompts),
-    }
+    patches = prompts * times * height * width * merge**2
+    with next(net.parameters()).fake_mode:
+        pixels = torch.empty(patches, 3 * pair * vision.patch_size**2)
+    grids = torch.tensor([[times, height * merge, width * merge]] * prompts)
+    seen = {"pixel_values_videos": pixels, "video_grid_thw": grids}
     if runs == 1:
         seen["second_per_grid_ts"] = torch.ones(prompts)
     return ModelInputs(
@@ -180,37 +183,52 @@ def count_update(model: TrainModel, inputs: ModelInputs, *, half: bool, again: b
         entropy: entropies are computed too, as in RL.
     """
     ledger, learnt = Ledger(bare(model)), [weight for weight in model.parameters() if weight.requires_grad]
-    for weight in learnt if again else ():
-        weight.grad = torch.empty_like(weight)
-        ledger.enter(weight.grad, "gradients")
+    for weight in learnt:
+        weight.register_post_accumulate_grad_hook(lambda weight: ledger.enter(weight.grad, "gradients"))
+        if again:
+            weight.grad = torch.empty_like(weight)
+            ledger.enter(weight.grad, "gradients")
     for tensor in (*inputs.media.values(), inputs.input_ids, inputs.attention_mask, inputs.types):
         ledger.enter(tensor, "activations")
+    with ledger, torch.autocast("cpu", torch.bfloat16, enabled=half):
+        told = model(inputs, entropy=entropy)
     with ledger:
-        with _autocast(half):
-            told = model(inputs, entropy=entropy)
         told.logps.sum().backward()
     for weight in learnt:
         weight.grad = None
     return ledger
 
 
-def count_prefill(model: TrainModel, inputs: ModelInputs, *, half: bool) -> Ledger:
-    """The policy reads its prompts, before it decodes; `inputs` are rows with a group of 1."""
-    ledger, core, width = Ledger(bare(model)), bare(model), int(inputs.starts[0])
+def count_rollouts(
+    model: TrainModel, inputs: ModelInputs, spec: SamplingSpec, *, group: int, half: bool
+) -> Ledger:
+    """The policy draws: it reads the prompts, and its cache grows for the last time.
+
+    Args:
+        model: on tensors without data.
+        inputs: of `example`, a row of each prompt.
+        spec: how it draws.
+        group: rows of each prompt.
+        half: computed under autocast to bfloat16.
+    """
+    ledger, width, length = Ledger(bare(model)), int(inputs.starts[0]), int(inputs.lengths[0])
     ids, types = inputs.input_ids[:, :width].tolist(), inputs.types[:, :width].tolist()
     nobody: Any = (None,) * len(ids)
-    batch = PromptBatch(nobody, nobody, ("",) * len(ids), ids, types, dict(inputs.media), pad_id=0)
+    batch = PromptBatch(nobody, nobody, ("",) * len(ids), ids, types, dict(inputs.media))
+    held = room = width
+    while room < width + length:
+        held, room = room, room + 1 + max(ROOM, room // 8)
+    for tensor in inputs.media.values():
+        ledger.enter(tensor, "activations")
     model.eval()
-    with torch.no_grad(), ledger, _autocast(half):
-        Rows(core, batch, 0, len(ids), group_size=1, length=1)
+    with torch.no_grad(), ledger, torch.autocast("cpu", torch.bfloat16, enabled=half):
+        rows = Rows(bare(model), batch, 0, len(ids), group_size=group, length=length)
+        for layer in rows._cache.layers:
+            count, heads, _, size = layer.keys.shape
+            layer.keys = layer.keys.new_empty(count, heads, held, size)
+            layer.values = layer.keys.new_empty(count, heads, held, size)
+        u = torch.zeros(len(ids) * group, dtype=torch.float64)
+        rows.advance(draw(rows.logits, u, spec))
+        draw(rows.logits, u, spec)
     model.train()
     return ledger
-
-
-def _autocast(half: bool) -> Any:
-    return torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
-
-
-def bytes_of(weights: Iterable[Tensor]) -> int:
-    """Bytes of distinct weights."""
-    return sum(weight.numel() * weight.element_size() for weight in weights)

@@ -113,59 +113,63 @@ def said(error: MemoryFullError, recipe: TrainRecipe, step: int | None) -> Memor
 
 def advice(recipe: TrainRecipe, part: str) -> list[str]:
     """Settings that would lower the memory of a part, those first that change no result."""
-    found = [*_free_of_charge(recipe, part)]
-    if part == "host":
-        return found or ["fewer processes on this machine, or one with more memory"]
-    if recipe.model.lora is None:
-        found += _of_weights(recipe)
-    if recipe.stage == "rl":
-        found.append(f"sampling.max_new_tokens, now {recipe.sampling.max_new_tokens}")
-    media = recipe.data.media
-    found.append(f"data.media.frames, now {media.frames}, or data.media.max_pixels, now {media.max_pixels}")
-    return found
+    told = _on_the_host(recipe) if part == "host" else _on_the_device(recipe, part)
+    return [text for applies, text in told if applies]
 
 
-def _free_of_charge(recipe: TrainRecipe, part: str) -> Iterator[str]:
-    """Settings that change time alone."""
-    data, batch, vllm, group = recipe.data, recipe.batch, recipe.vllm, recipe.rl.group_size
-    engine = recipe.stage == "rl" and recipe.sampling.backend
-    if part == "host":
-        if data.ahead > 1:
-            yield f"data.ahead: 1, now {data.ahead}"
-        yield f"data.workers: 1, now {data.workers or 'one per core'}"
-        if recipe.optim.kind == "adamw-host":
-            yield "optim.kind: adamw-master, or adamw-8bit: nothing of the optimizer in the host's memory"
-        if engine == "vllm" and vllm.sleep == 1:
-            yield "vllm.sleep: 2: the engine's weights are dropped, not moved to the host"
-        return
-    if part == "engine" or (part == "rollout" and engine == "vllm"):
-        yield f"vllm.memory, now {vllm.memory:g} of the device"
-    elif engine == "vllm" and vllm.sleep == 0:
-        yield "vllm.sleep: 1: the engine gives its memory up while weights are updated"
-    if part == "rollout" and engine == "hf" and not 0 < recipe.sampling.rows <= group:
-        yield f"sampling.rows: {group}: one group is drawn at a time"
-    if batch.micro > 1:
-        yield f"batch.micro: {batch.micro // 2}, now {batch.micro}"
-    if not recipe.model.gradient_checkpointing:
-        yield "model.gradient_checkpointing: true"
+def _on_the_host(recipe: TrainRecipe) -> list[tuple[bool, str]]:
+    data, kind = recipe.data, recipe.optim.kind
+    moved = recipe.stage == "rl" and recipe.sampling.backend == "vllm" and recipe.vllm.sleep == 1
+    return [
+        (data.ahead > 1, f"data.ahead: 1, now {data.ahead}"),
+        (True, f"data.workers: 1, now {data.workers or 'one per core'}"),
+        (
+            kind == "adamw-host",
+            "optim.kind: adamw-master, or adamw-8bit: nothing of the optimizer in the host's memory",
+        ),
+        (moved, "vllm.sleep: 2: the engine's weights are dropped, not moved to the host"),
+    ]
 
 
-def _of_weights(recipe: TrainRecipe) -> Iterator[str]:
-    """Settings of weights, reference and optimizer, where all weights are trained."""
-    model, kind = recipe.model, recipe.optim.kind
-    full = model.dtype == "float32"
-    if (
-        recipe.stage == "rl"
-        and recipe.loss.beta > 0
-        and full
-        and model.reference_dtype in ("policy", "float32")
-    ):
-        yield "model.reference_dtype: bfloat16: half of the reference"
-    if full and kind == "adamw":
-        yield "optim.kind: adamw-8bit: 2 bytes a weight in place of 8 (needs torchao)"
-    if full:
-        yield "model.dtype: bfloat16 with optim.kind: adamw-host: 4 bytes a weight on the device"
-    elif kind != "adamw-host":
-        yield "optim.kind: adamw-host: nothing of the optimizer on the device"
-    yield "model.lora.rank: 64: adapters in place of all weights"
-    yield "more GPUs: accelerate launch --config_file fsdp-8gpu.yaml cuts weights and optimizer over them"
+def _on_the_device(recipe: TrainRecipe, part: str) -> list[tuple[bool, str]]:
+    """Time alone is what the first settings change; those of weights follow, then lengths and frames."""
+    model, media, kind = recipe.model, recipe.data.media, recipe.optim.kind
+    micro, group, rows = recipe.batch.micro, recipe.rl.group_size, recipe.sampling.rows
+    rl, whole, full = recipe.stage == "rl", model.lora is None, model.dtype == "float32"
+    engine = recipe.sampling.backend if rl else ""
+    room = engine == "vllm" and part == "rollout"
+    awake = engine == "vllm" and recipe.vllm.sleep == 0
+    second = rl and recipe.loss.beta > 0 and model.reference_dtype in ("policy", "float32")
+    return [
+        (part == "engine" or room, f"vllm.memory, now {recipe.vllm.memory:g} of the device"),
+        (
+            awake and part not in ("engine", "rollout"),
+            "vllm.sleep: 1: the engine gives its memory up while weights are updated",
+        ),
+        (
+            part == "rollout" and engine == "hf" and not 0 < rows <= group,
+            f"sampling.rows: {group}: one group is drawn at a time",
+        ),
+        (micro > 1, f"batch.micro: {micro // 2}, now {micro}"),
+        (not model.gradient_checkpointing, "model.gradient_checkpointing: true"),
+        (whole and full and second, "model.reference_dtype: bfloat16: half of the reference"),
+        (
+            whole and full and kind == "adamw",
+            "optim.kind: adamw-8bit: 2 bytes a weight in place of 8 (needs torchao)",
+        ),
+        (
+            whole and full,
+            "model.dtype: bfloat16 with optim.kind: adamw-host: 4 bytes a weight on the device",
+        ),
+        (
+            whole and not full and kind != "adamw-host",
+            "optim.kind: adamw-host: nothing of the optimizer on the device",
+        ),
+        (whole, "model.lora.rank: 64: adapters in place of all weights"),
+        (
+            whole,
+            "more GPUs: accelerate launch --config_file fsdp-8gpu.yaml cuts weights and optimizer over them",
+        ),
+        (rl, f"sampling.max_new_tokens, now {recipe.sampling.max_new_tokens}"),
+        (True, f"data.media.frames, now {media.frames}, or data.media.max_pixels, now {media.max_pixels}"),
+    ]

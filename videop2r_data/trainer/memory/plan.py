@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from videop2r_data.errors import ConfigError, MissingExtraError, first_line
+from videop2r_data.files import find_model
 from videop2r_data.schemas import Model
 from videop2r_data.trainer.memory.full import advice
 from videop2r_data.trainer.settings.recipe import TrainRecipe
@@ -18,8 +19,6 @@ from videop2r_data.trainer.settings.rl import PERCEPTION_BOUNDS, REASONING_BOUND
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import ModelInputs
-    from videop2r_data.trainer.memory.count import Ledger
-    from videop2r_data.trainer.model.forward import TrainModel
 
 GIB = 2**30
 # Assumed, not counted: of a GPU ...
@@ -29,6 +28,7 @@ DRIVER = 0.012  # the share of a card, as it is sold, that no process sees: an 8
 FRAGMENTATION = 0.04  # the share of the peak that the allocator holds in pieces that it cannot use
 # ... and of the host.
 PROCESS, DECODER = 4 * GIB, GIB // 2
+LOADED = 2  # weights that a process reads at a time, as large as the largest: as stored, and as they are held
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -85,7 +85,7 @@ def plan_memory(
     """Count the memory of a run.
 
     Args:
-        recipe: the run. Its `model.model` is a folder with a config.json, or names a packaged shape.
+        recipe: its `model.model` is on this machine, or its name says a packaged shape.
         gpus: several train with weights cut over them (FSDP), unless adapters are trained.
         card: memory of each, GiB.
         shape: packaged shape in place of what the recipe names.
@@ -103,11 +103,11 @@ def plan_memory(
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from None
-    source, config = _config(recipe, shape)
+    source, config, missing = _config(recipe, shape)
     server = recipe.stage == "rl" and recipe.sampling.backend == "vllm-server" and gpus > 1
     longest = recipe.sampling.max_new_tokens if recipe.stage == "rl" else 0
     longest = completion or longest or PERCEPTION_BOUNDS[1] + REASONING_BOUNDS[1]
-    run = _Run(recipe, config, gpus - server, card=int(card * GIB), lengths=(text, longest), cuda=cuda)
+    run = _Run(recipe, config, gpus - server, int(card * GIB), (text, longest), cuda)
     parts, phases = run.counted()
     plan = MemoryPlan(
         recipe=recipe.name,
@@ -121,7 +121,7 @@ def plan_memory(
         server=run.engine if server else 0,
         kv_tokens=run.kv_tokens(server),
         host=run.host(),
-        assumed=run.assumed(),
+        assumed=(*missing, *run.assumed()),
     )
     return plan if plan.fits else plan.model_copy(update={"change": tuple(advice(recipe, plan.peak))})
 
@@ -132,143 +132,139 @@ def shapes() -> dict[str, Any]:
     return found
 
 
-def _config(recipe: TrainRecipe, shape: str) -> tuple[str, Any]:
-    """Where the sizes come from, and transformers' configuration."""
+def _config(recipe: TrainRecipe, shape: str) -> tuple[str, Any, tuple[str, ...]]:
+    """Where the sizes come from, transformers' configuration, and what is to be said of a missing folder."""
     from transformers import AutoConfig
 
     from videop2r_data.trainer.model.forward import check_family
 
-    known, named = shapes(), recipe.model.model.lower()
-    folder = Path(recipe.model.model).expanduser()
-    if not shape and (folder / "config.json").is_file():
+    known, spec, missing = shapes(), recipe.model, ""
+    hint = f"name a folder, or give --shape: {', '.join(known)}"
+    if not shape:
+        named = spec.model.lower()
+        if size := re.search(r"(?<![\w.])(\d+b)(?!\w)", named):
+            shape = f"{'qwen3-vl' if 'qwen3' in named else 'qwen2.5-vl'}-{size[1]}"
         try:
-            config = AutoConfig.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise ConfigError(first_line(error), where=str(folder / "config.json")) from None
-        check_family(config)
-        return str(folder), config
-    size = re.search(r"(?<![\w.])(\d+b)(?!\w)", named)
-    if not shape and size is not None:
-        shape = f"{'qwen3-vl' if 'qwen3' in named else 'qwen2.5-vl'}-{size[1]}"
+            here = find_model(spec.model, where="model.model", revision=spec.revision)
+        except ConfigError as error:
+            if Path(spec.model).expanduser().is_dir():
+                raise
+            here, missing = False, error.message
+        if here:
+            try:
+                config = AutoConfig.from_pretrained(spec.model, revision=spec.revision, local_files_only=True)
+            except (OSError, ValueError) as error:
+                raise ConfigError(first_line(error), where=spec.model) from None
+            check_family(config)
+            return spec.model, config, ()
     if shape not in known:
-        raise ConfigError(
-            f"no sizes of {shape or recipe.model.model!r}: no folder with a config.json, no packaged shape",
-            where="model.model",
-            hint=f"name a folder, or give --shape: {', '.join(known)}",
-        )
-    return f"packaged {shape}", AutoConfig.for_model(**known[shape])
+        why = missing or "no folder with a config.json, no packaged shape"
+        raise ConfigError(f"no sizes of {shape or spec.model!r}: {why}", where="model.model", hint=hint)
+    lines = (f"{missing}: the sizes are those of its name",) if missing else ()
+    return f"packaged {shape}", AutoConfig.for_model(**known[shape]), lines
 
 
+@dataclass
 class _Run:
-    """A recipe, its model without data, and the arithmetic of both, in bytes on one GPU.
+    """A recipe, its model without data, and the arithmetic of both, in bytes on one of the GPUs that train;
+    `lengths`: tokens of text in a prompt, and of a completion."""
 
-    Args:
-        recipe, config: the run, and transformers' configuration of its model.
-        training: GPUs that train.
-        card: bytes of each.
-        lengths: tokens of text in a prompt, and of a completion.
-        cuda: as in `plan_memory`.
-    """
+    recipe: TrainRecipe
+    config: Any
+    training: int
+    card: int
+    lengths: tuple[int, int]
+    cuda: bool
 
-    def __init__(
-        self,
-        recipe: TrainRecipe,
-        config: Any,
-        training: int,
-        *,
-        card: int,
-        lengths: tuple[int, int],
-        cuda: bool,
-    ) -> None:
+    def __post_init__(self) -> None:
         from videop2r_data.trainer.memory.count import model_of
 
-        self.recipe, self.text, self.training, self.card = recipe, config.text_config, training, card
-        self.lengths, self.cuda = lengths, cuda
-        self.model: TrainModel = model_of(recipe, config)
-        self.learnt = [weight for weight in self.model.parameters() if weight.requires_grad]
-        self.count = sum(weight.numel() for weight in self.model.parameters())
-        self.trained = sum(weight.numel() for weight in self.learnt)
+        recipe = self.recipe
+        self.model = model_of(recipe, self.config)
+        weights = list(self.model.parameters())
+        self.learnt = [weight for weight in weights if weight.requires_grad]
+        self.count, self.trained = (sum(w.numel() for w in some) for some in (weights, self.learnt))
+        self.largest = max(weight.numel() for weight in weights)
         lora, self.rl = recipe.model.lora is not None, recipe.stage == "rl"
         self.base = self.count - self.trained if lora else self.count
-        self.cut = 1 if lora else training
+        self.cut = 1 if lora else self.training
+        self.bytes = _SIZES[recipe.model.dtype]
+        # of the weights where they are held whole beside their parts: FSDP
+        self.whole = self.base * self.bytes if self.cut > 1 else 0
         self.group = recipe.rl.group_size if self.rl else 1
-        self.share = math.ceil(recipe.batch.size / training)
+        self.share = math.ceil(recipe.batch.size / self.training)
         self.passes = math.ceil(self.share / recipe.rl.minibatches / recipe.batch.micro)
-        self.half = recipe.precision == "bf16" or (recipe.precision == "auto" and cuda)
+        self.half = recipe.precision == "bf16" or (recipe.precision == "auto" and self.cuda)
         self.vllm = self.rl and recipe.sampling.backend == "vllm"
-        self.engine = self.base * _SIZES[self._of_policy(recipe.vllm.dtype)]
+        self.engine = self._of_policy(recipe.vllm.dtype)
+        self.clip = self.rows(1, 1)
+        # the pixels of a step's batch, in float32
+        self.pixels = self.share * sum(part.nbytes for part in self.clip.media.values())
 
-    def _of_policy(self, dtype: str) -> str:
-        return self.recipe.model.dtype if dtype == "policy" else dtype
-
-    @cached_property
-    def clip(self) -> ModelInputs:
-        """One prompt with one completion."""
-        return self.rows(1, 1)
+    def _of_policy(self, dtype: str) -> int:
+        """Bytes of the weights before training, in a type of their own or in the policy's."""
+        return self.base * (self.bytes if dtype == "policy" else _SIZES[dtype])
 
     def rows(self, prompts: int, group: int) -> ModelInputs:
         """The longest rows that the recipe allows."""
         from videop2r_data.trainer.memory.count import example
 
-        text, completion = self.lengths
-        media = self.recipe.data.media
-        return example(self.model.net, media, prompts=prompts, group=group, text=text, completion=completion)
+        return example(self.model.net, self.recipe.data.media, prompts, group, self.lengths)
 
     def counted(self) -> tuple[dict[str, int], dict[str, int]]:
         """Parts and phases."""
-        from videop2r_data.trainer.memory.count import bytes_of, count_update
+        from videop2r_data.trainer.memory.count import count_update
 
         recipe, rows = self.recipe, self.rows(self.recipe.batch.micro, self.group)
         ledger = count_update(self.model, rows, half=self.half, again=self.passes > 1, entropy=self.rl)
-        own = {
-            "weights": bytes_of(self.model.parameters()) // self.cut,
-            "gradients": bytes_of(self.learnt) // self.cut,
-        }
-        held = {name: size // self.cut for name, size in (self._optimizer() | self._reference()).items()}
+        gradients = sum(weight.nbytes for weight in self.learnt)
+        own = {"weights": ledger.parts["weights"] // self.cut, "gradients": gradients // self.cut}
+        held = {name: size // self.cut for name, size in self._held().items()}
         if self.cut == 1:
-            names = ("autocast copies", "logits", "activations")
-            work = {name: ledger.peak[name] for name in names}
+            work = {name: ledger.peak[name] for name in ("autocast copies", "logits", "activations")}
             update = ledger.peak.total()
         else:
             work = {"gathered layers": self._gathered(), "activations and logits": ledger.work}
             update = sum(own.values()) + sum(work.values())
-        whole = self.base * _SIZES[recipe.model.dtype] if self.cut > 1 else 0
         engine = {"vLLM engine": int(recipe.vllm.memory * self.card)} if self.vllm else {}
-        kept, awake = sum(held.values()), sum(engine.values()) if recipe.vllm.sleep == 0 else 0
+        kept = sum(held.values())
+        # on a CPU: pixels whole and in micro-batches; on a GPU they are in the host's memory
+        batches = {} if self.cuda else {"batches": 2 * self.pixels}
+        beside = kept + sum(batches.values()) + (sum(engine.values()) if recipe.vllm.sleep == 0 else 0)
         # torch's update of all weights is fused on a GPU; others, and on a CPU, need room for one weight
-        largest = max((weight.numel() for weight in self.learnt), default=0)
-        extra = 0 if self.cuda and recipe.optim.kind == "adamw" else 8 * largest
-        phases = {"update": update + kept + awake, "step": sum(own.values()) + kept + extra + awake}
-        if whole:  # each process loads all weights, then keeps its part
-            phases["load"] = whole
+        fused = self.cuda and recipe.optim.kind == "adamw"
+        extra = 0 if fused else 8 * max((weight.numel() for weight in self.learnt), default=0)
+        phases = {"update": update + beside, "step": sum(own.values()) + beside + extra}
+        if self.whole:  # each process loads all weights, then keeps its part
+            phases["load"] = self.whole
         if self.vllm:
             phases["rollout"] = own["weights"] + kept + engine["vLLM engine"]
         elif self.rl and recipe.sampling.backend == "hf":
             # weights that are cut over GPUs are copied whole to decode
-            phases["rollout"] = own["weights"] + whole + kept + self._decoding()
-        rest = {"reserve": self._reserve(max(phases.values()))} if self.cuda else {"batches": self._pixels()}
-        parts = own | held | work | engine | rest
-        return parts, {name: size + sum(rest.values()) for name, size in phases.items()}
+            phases["rollout"] = own["weights"] + self.whole + kept + self._drawing()
+        if not self.cuda:
+            return own | held | work | engine | batches, phases
+        shares = FRAGMENTATION * max(phases.values()) + DRIVER * self.card
+        reserve = CONTEXT + (NCCL if self.training > 1 else 0) + int(shares)
+        parts = own | held | work | engine | {"reserve": reserve}
+        return parts, {name: size + reserve for name, size in phases.items()}
 
-    def _optimizer(self) -> dict[str, int]:
-        kind = self.recipe.optim.kind
+    def _held(self) -> dict[str, int]:
+        """Optimizer and reference, before they are cut."""
+        recipe, found = self.recipe, {}
+        kind, sizes = recipe.optim.kind, [(weight.numel(), weight.element_size()) for weight in self.learnt]
         if kind == "adamw-master":
-            return {"optimizer": 8 * self.trained, "float32 copies": 4 * self.trained}
-        if kind == "adamw":
-            return {"optimizer": sum(2 * w.numel() * w.element_size() for w in self.learnt)}
-        if kind == "adamw-host":
-            return {}
-        # torchao: a byte each, and a float32 scale for 256 of them; small weights keep their own type
-        sizes = [(w.numel(), w.element_size()) for w in self.learnt]
-        return {
-            "optimizer": sum(2 * (n + n // 64 if n >= 4096 and n % 256 == 0 else n * s) for n, s in sizes)
-        }
-
-    def _reference(self) -> dict[str, int]:
-        recipe = self.recipe
-        if not self.rl or recipe.loss.beta == 0 or (recipe.model.lora is not None and not recipe.reference):
-            return {}
-        return {"reference": self.base * _SIZES[self._of_policy(recipe.model.reference_dtype)]}
+            found = {"optimizer": 8 * self.trained, "float32 copies": 4 * self.trained}
+        elif kind == "adamw-8bit":
+            # torchao: a byte each, and a float32 scale for 256 of them; small weights keep their own type
+            each = (n + n // 64 if n >= 4096 and n % 256 == 0 else n * size for n, size in sizes)
+            found = {"optimizer": 2 * sum(each)}
+        elif kind == "adamw":
+            found = {"optimizer": 2 * sum(n * size for n, size in sizes)}
+        second = recipe.model.lora is None or bool(recipe.reference)
+        if self.rl and recipe.loss.beta > 0 and second:
+            found["reference"] = self._of_policy(recipe.model.reference_dtype)
+        return found
 
     def _gathered(self) -> int:
         """FSDP: the outermost weights and two layers, whole, in the type of the pass; with gradients."""
@@ -280,57 +276,40 @@ class _Run:
         rest = sum(w.numel() for name, w in core.named_parameters() if not inside.search(name))
         return int(2 * (2 if self.half else 4) * (rest + 2 * layer))
 
-    def _reserve(self, peak: int) -> int:
-        shares = FRAGMENTATION * peak + DRIVER * self.card
-        return CONTEXT + (NCCL if self.training > 1 else 0) + int(shares)
+    def _drawing(self) -> int:
+        """What the policy takes beside its weights while it draws."""
+        from videop2r_data.trainer.memory.count import count_rollouts
 
-    def _pixels(self) -> int:
-        """The pixels of a step's batch in float32, whole and in micro-batches."""
-        each = sum(part.numel() * part.element_size() for part in self.clip.media.values())
-        return int(2 * self.share * each)
-
-    def _decoding(self) -> int:
-        """The policy draws: the larger one of reading the prompts, and of the last tokens with the cache."""
-        from videop2r_data.trainer.memory.count import count_prefill
-
-        sampling, text = self.recipe.sampling, self.text
-        prompts = min(self.share, max(1, sampling.rows // self.group)) if sampling.rows else self.share
-        before: Ledger = count_prefill(self.model, self.rows(prompts, 1), half=self.half)
-        rows, size = prompts * self.group, 2 if self.half else _SIZES[self.recipe.model.dtype]
-        columns = int(self.clip.starts[0])
-        last = columns + self.lengths[1]
-        while columns < last:  # as the cache grows
-            columns += 1 + max(64, columns // 8)
-        cache = rows * columns * self._kv(size)
-        # of one layer, keys and values for every head; or logits in the types of the sampler
-        layer = cache // text.num_hidden_layers * text.num_attention_heads // text.num_key_value_heads
-        each = size + 4 + 4 + 4 + 8 + 8 + (20 if sampling.top_k or sampling.top_p < 1 else 0)
-        drawing = before.peak["autocast copies"] + cache + max(layer, rows * text.vocab_size * each)
-        return int(max(before.peak.total() - before.peak["weights"], drawing))
-
-    def _kv(self, size: int) -> int:
-        """Bytes of keys and values of a token, of numbers of `size` bytes."""
-        text = self.text
-        head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        return int(2 * text.num_hidden_layers * text.num_key_value_heads * head * size)
+        spec = self.recipe.sampling
+        prompts = min(self.share, max(1, spec.rows // self.group)) if spec.rows else self.share
+        peak = count_rollouts(self.model, self.rows(prompts, 1), spec, group=self.group, half=self.half).peak
+        # on a CPU a part of the prompts has its pixels beside those of all
+        batch = 0 if self.cuda or prompts == self.share else self.pixels
+        return int(peak.total() - peak["weights"] + batch)
 
     def kv_tokens(self, server: bool) -> int | None:
-        """Tokens that fit into vLLM's cache beside its weights and 2 GiB of work; None without vLLM."""
+        """Tokens for which vLLM has room beside its weights and 2 GiB of work; None: no vLLM."""
         if not self.vllm and not server:
             return None
+        text = self.config.text_config
+        head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        token = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * head
         room = (0.9 if server else self.recipe.vllm.memory) * self.card - self.engine - 2 * GIB
-        return max(0, int(room / self._kv(2)))
+        return max(0, int(room / token))
 
     def host(self) -> dict[str, int]:
         """The host's memory, all training processes together."""
         recipe, media, n = self.recipe, self.recipe.data.media, self.training
         workers = recipe.data.workers or media.workers or 8
         frames = media.frames * media.max_pixels * 3 * recipe.data.ahead
+        # whole, in micro-batches, and those of the next step where that is drawn already
+        pixels = (2 + recipe.rl.ahead) * self.pixels
         found = {
             "processes": n * PROCESS,
             "decoders": n * workers * DECODER,
-            "frames and pixels": n * (self.share * frames + self._pixels()),
-            "weights while they load": n * _SIZES[recipe.model.dtype] * self.base,
+            "frames and pixels": n * (self.share * frames + pixels),
+            "weights while they load": n * LOADED * (2 + self.bytes) * self.largest,
+            "whole weights while they are saved": self.whole,  # by one process
         }
         if recipe.optim.kind == "adamw-host":
             found["optimizer and float32 copies"] = n * 12 * self.trained
@@ -341,9 +320,10 @@ class _Run:
     def assumed(self) -> tuple[str, ...]:
         """What the figures rest on."""
         prompt, (text, completion) = int(self.clip.starts[0]), self.lengths
+        rows, passes = self.recipe.batch.micro * self.group, self.passes
         lines = [
             f"every prompt has {prompt:,} tokens ({text} of text), every completion {completion:,}",
-            f"a pass has {self.recipe.batch.micro * self.group} rows, an update {self.passes} passes",
+            f"a pass has {rows} rows, an update {passes} {'pass' if passes == 1 else 'passes'}",
         ]
         if self.cut > 1:
             lines.append(f"weights, gradients, optimizer and reference are cut over {self.cut} GPUs (FSDP)")
@@ -353,4 +333,8 @@ class _Run:
                 f"of the card that no process sees, {FRAGMENTATION:.0%} of the peak between pieces of memory"
                 + (f", {NCCL / GIB:g} GiB of NCCL" if self.training > 1 else "")
             )
+        lines.append(
+            "not counted: evaluation, what the judge takes, and the host's cache of the files of weights, "
+            "which all processes share"
+        )
         return tuple(lines)

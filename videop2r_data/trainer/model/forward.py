@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.batch import IMAGE, VIDEO
-from videop2r_data.trainer.model.layout import Layout, lay_out, without_padding
+from videop2r_data.trainer.model.layout import lay_out, without_padding
 from videop2r_data.trainer.model.weights import bare
 
 if TYPE_CHECKING:
@@ -38,30 +38,24 @@ PIECE = 1 << 26
 def token_logps(
     head: Any, hidden: Tensor, targets: Tensor, *, temperature: float, entropy: bool, piece: int = PIECE
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probability of each target, and the entropy of each distribution.
+    """[T] float32 log-probabilities of the targets and, if asked for, [T] float32 entropies in nats.
 
     Args:
         head: the output layer, `Linear(H, V)`.
-        hidden: [T, H].
-        targets: [T] token ids.
+        hidden, targets: [T, H], and [T] token ids.
         temperature: logits are divided by it.
-        entropy: also compute entropies (in nats; without gradient).
+        entropy: compute entropies too, without gradient.
         piece: logits in memory at a time.
-
-    Returns:
-        [T] float32 log-probabilities, and [T] float32 entropies or None.
     """
 
     def forward(states: Tensor) -> tuple[Tensor, Tensor]:
         size = max(1, piece // head.weight.shape[0])
-        parts = list(zip(states.split(size), targets.split(size), strict=True))
         # With one piece there is little memory to save: keep its logits instead of computing them twice.
-        again = len(parts) > 1 and torch.is_grad_enabled()
+        again = len(states) > size and torch.is_grad_enabled()
+        run = partial(checkpoint, _piece, use_reentrant=False) if again else _piece
         done = [
-            checkpoint(_piece, head, part, ids, temperature, entropy, use_reentrant=False)
-            if again
-            else _piece(head, part, ids, temperature, entropy)
-            for part, ids in parts
+            run(head, part, ids, temperature, entropy)
+            for part, ids in zip(states.split(size), targets.split(size), strict=True)
         ]
         return torch.cat([d[0] for d in done]), torch.cat([d[1] for d in done])
 
@@ -94,14 +88,9 @@ def _piece(
 # a gradient.
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """Features of the images or of the videos of a batch.
-
-    Attributes:
-        tokens: [T, H], one row per placeholder token, in the order of the prompts.
-        deepstack: further [T, H], one per tapped layer (Qwen3-VL); empty for Qwen2.5-VL.
-    """
+class Features(NamedTuple):
+    """Features of the images or of the videos of a batch: [T, H], one row per placeholder token, in the order
+    of the prompts; `deepstack`: further [T, H], one per tapped layer (Qwen3-VL)."""
 
     tokens: Tensor
     deepstack: tuple[Tensor, ...] = ()
@@ -111,67 +100,44 @@ class Features:
         return Features(self.tokens[rows], tuple(layer[rows] for layer in self.deepstack))
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """Features of a batch; `blank`: without media, a zero that connects the tower to the loss."""
 
-    image: Features | None
-    video: Features | None
-    blank: Tensor | None
+    image: Features | None = None
+    video: Features | None = None
+    blank: Tensor | None = None
 
 
 def encode(inner: Any, media: Mapping[str, Tensor]) -> Seen:
-    """Run the vision tower once.
-
-    Args:
-        inner: the model inside the one with the head: it has `visual` and `get_image_features`.
-        media: `pixel_values` with `image_grid_thw`, `pixel_values_videos` with `video_grid_thw`; either,
-            both or none.
-    """
+    """Run the vision tower of `inner`, the model inside the one with the head, once over all media."""
     pixels = [media[name] for name in ("pixel_values", "pixel_values_videos") if name in media]
     grids = [media[name] for name in ("image_grid_thw", "video_grid_thw") if name in media]
-    if not pixels:
-        features = _features(inner, *_blank(inner))
-        return Seen(None, None, features.tokens.sum() * 0.0 + sum(d.sum() * 0.0 for d in features.deepstack))
-    features = _features(inner, torch.cat(pixels), torch.cat(grids))
-    merge = inner.visual.spatial_merge_size**2
-    images = int(grids[0].prod(-1).sum()) // merge if "pixel_values" in media else 0
-    every = torch.arange(features.tokens.shape[0], device=features.tokens.device)
-    if images == 0 or "pixel_values_videos" not in media:
-        return Seen(features if images else None, None if images else features, None)
-    return Seen(features.take(every[:images]), features.take(every[images:]), None)
-
-
-def _features(inner: Any, pixels: Tensor, grid: Tensor) -> Features:
-    """One call of the tower. Images and videos share its layout: (patches, channels * times * sides)."""
-    told = type(inner).get_image_features(inner, pixels, grid, return_dict=True)
-    deepstack = getattr(told, "deepstack_features", None) or ()
-    return Features(_whole(told.pooler_output), tuple(_whole(layer) for layer in deepstack))
-
-
-def _whole(parts: Any) -> Tensor:
-    """One tensor; transformers returns features whole or split by image, depending on its version."""
-    return parts if isinstance(parts, Tensor) else torch.cat(list(parts))
-
-
-def _blank(inner: Any) -> tuple[Tensor, Tensor]:
-    """The smallest image, one merged patch of zeros, and its grid."""
     config = inner.visual.config
     side = config.spatial_merge_size
-    channels = getattr(config, "in_channels", 3)
-    width = channels * config.temporal_patch_size * config.patch_size**2
-    device = next(inner.visual.parameters()).device
-    pixels = torch.zeros(side * side, width, device=device)
-    return pixels, torch.tensor([[1, side, side]], device=device)
+    if not pixels:  # the smallest image, one merged patch
+        device = next(inner.visual.parameters()).device
+        width = getattr(config, "in_channels", 3) * config.temporal_patch_size * config.patch_size**2
+        pixels = [torch.zeros(side * side, width, device=device)]
+        grids = [torch.tensor([[1, side, side]], device=device)]
+    # Images and videos have one layout: (patches, channels * times * sides).
+    told = type(inner).get_image_features(inner, torch.cat(pixels), torch.cat(grids), return_dict=True)
+    found = (told.pooler_output, *(getattr(told, "deepstack_features", None) or ()))
+    # whole or split by image, depending on the version of transformers
+    tokens, *deepstack = (part if isinstance(part, Tensor) else torch.cat(list(part)) for part in found)
+    features = Features(tokens, tuple(deepstack))
+    has_image, has_video = "pixel_values" in media, "pixel_values_videos" in media
+    if has_image and has_video:
+        images = int(grids[0].prod(-1).sum()) // side**2
+        every = torch.arange(len(tokens), device=tokens.device)
+        return Seen(features.take(every[:images]), features.take(every[images:]))
+    if has_image or has_video:
+        return Seen(features, None) if has_image else Seen(None, features)
+    return Seen(blank=tokens.sum() * 0.0 + sum(layer.sum() * 0.0 for layer in deepstack))
 
 
 def shared_rows(types: Tensor, kind: int, repeat: int) -> Tensor:
-    """Which feature rows fill the placeholders of B * repeat sequences, in order.
-
-    Args:
-        types: [B, L] token types of the distinct prompts, padding 0.
-        kind: IMAGE or VIDEO.
-        repeat: how many sequences share each prompt.
+    """Which feature rows fill the placeholders of B * repeat sequences, in order; `types`: [B, L] of the
+    distinct prompts, padding 0; `kind`: IMAGE or VIDEO.
 
     >>> shared_rows(torch.tensor([[1, 1, 0], [0, 1, 0]]), IMAGE, 2).tolist()
     [0, 1, 0, 1, 2, 2]
@@ -185,8 +151,8 @@ def shared_rows(types: Tensor, kind: int, repeat: int) -> Tensor:
 def given(inner: Any, image: Features | None, video: Features | None) -> Iterator[dict[str, Any]]:
     """Make `inner` use these features for its media; yields the arguments to call it with.
 
-    Within the block the two methods of the instance that would run the tower return the features instead;
-    transformers then puts them (and those of deeper layers) in the places of their tokens.
+    The two methods that would run the tower return the features instead; transformers then puts them (and
+    those of deeper layers) in the places of their tokens.
     """
     arguments: dict[str, Any] = {}
     overridden = []
@@ -232,8 +198,7 @@ class TokenLogProbs(NamedTuple):
     Attributes:
         logps: [N, C] float32 log-probability of each token under softmax(logits / temperature); 0 at padding.
         mask: [N, C] bool, where there is a token.
-        entropy: [N, C] float32 entropy in nats of the distribution each token was drawn from, without
-            gradient, 0 at padding; None unless asked for.
+        entropy: [N, C] float32, in nats, of that distribution, without gradient, 0 at padding; or None.
     """
 
     logps: Tensor
@@ -245,17 +210,12 @@ class TrainModel(nn.Module):  # type: ignore[misc]
     """The module that `accelerate.prepare` wraps: one forward for DDP, FSDP and DeepSpeed.
 
     Args:
-        net: the loaded model, with or without adapters.
+        net: the loaded model, with or without adapters; of another family: ConfigError.
         temperature: logits are divided by it, so that the ratio is that of the distribution sampled from;
             0 (greedy sampling) counts as 1.
-        share_prompts: run each prompt once for its whole group, where the attention kernel takes a
-            mask (`sdpa`, `eager`).
-        padding_free: run rows that share nothing as one sequence without padding (the net is loaded with
-            a kernel that knows their borders).
+        share_prompts: run each prompt once for its group, where the kernel takes a mask (`sdpa`, `eager`).
+        padding_free: run rows that share nothing as one sequence, if the kernel knows their borders.
         piece: logits in memory at a time.
-
-    Raises:
-        ConfigError: the model is of a family that this pass does not know.
     """
 
     def __init__(
@@ -275,28 +235,38 @@ class TrainModel(nn.Module):  # type: ignore[misc]
         self.piece = piece
 
     def forward(self, inputs: ModelInputs, *, entropy: bool = False) -> TokenLogProbs:
-        """Log-probabilities of the completions, with gradient where it is on.
-
-        Args:
-            inputs: N right-padded rows of prompt and completion, on the model's device, with the media
-                of their N / repeat distinct prompts.
-            entropy: compute entropies too.
-        """
+        """Log-probabilities of the completions of `inputs`, with gradient where it is on."""
         core = bare(self.net)
-        kernel = core.config._attn_implementation
-        layout = lay_out(core.model, inputs, share=self.share_prompts and kernel in ("sdpa", "eager"))
-        seen = encode(core.model, inputs.media)
-        told = _spread(seen.image, layout, IMAGE), _spread(seen.video, layout, VIDEO)
+        inner, kernel = core.model, core.config._attn_implementation
+        layout = lay_out(inner, inputs, share=self.share_prompts and kernel in ("sdpa", "eager"))
+        seen = encode(inner, inputs.media)
+        parts = [seen.image, seen.video]
+        if layout.repeat > 1:  # each of a prompt's sequences gets its features
+            types = layout.types[:: layout.repeat]
+            for at, kind in enumerate((IMAGE, VIDEO)):
+                if (features := parts[at]) is not None:
+                    parts[at] = features.take(shared_rows(types, kind, layout.repeat))
         borders: dict[str, Any] = {}
         if self.padding_free and layout.mask is None:
             layout, borders = without_padding(layout, inputs.starts + inputs.lengths)
-        hidden = self._hidden(core.model, layout, told, borders, eager=kernel == "eager")
+        mask = layout.mask
+        if mask is not None and kernel == "eager":
+            dtype = next(inner.language_model.parameters()).dtype
+            mask = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+        with given(inner, *parts) as media:
+            hidden = inner(
+                input_ids=layout.ids,
+                attention_mask=mask,
+                position_ids=layout.positions,
+                use_cache=False,
+                **media,
+                **borders,
+            ).last_hidden_state
         hidden = hidden if seen.blank is None else hidden + seen.blank.to(hidden.dtype)
         real = layout.real
-        taken = hidden.flatten(0, 1)[layout.sources[real]]
         logps, spread = token_logps(
             core.lm_head,
-            taken,
+            hidden.flatten(0, 1)[layout.sources[real]],
             layout.targets[real],
             temperature=self.temperature,
             entropy=entropy,
@@ -305,38 +275,3 @@ class TrainModel(nn.Module):  # type: ignore[misc]
         zeros = logps.new_zeros(real.shape)
         table = zeros.masked_scatter(real, logps)
         return TokenLogProbs(table, real, None if spread is None else zeros.masked_scatter(real, spread))
-
-    def _hidden(
-        self,
-        inner: Any,
-        layout: Layout,
-        seen: tuple[Features | None, Features | None],
-        borders: Mapping[str, Any],
-        *,
-        eager: bool,
-    ) -> Tensor:
-        """[S, W, H]: the last hidden states."""
-        mask = layout.mask
-        if mask is not None and eager:
-            dtype = next(inner.language_model.parameters()).dtype
-            mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
-                ~mask, torch.finfo(dtype).min
-            )
-        with given(inner, *seen) as media:
-            told = inner(
-                input_ids=layout.ids,
-                attention_mask=mask,
-                position_ids=layout.positions,
-                use_cache=False,
-                **media,
-                **borders,
-            )
-        hidden: Tensor = told.last_hidden_state
-        return hidden
-
-
-def _spread(features: Features | None, layout: Layout, kind: int) -> Features | None:
-    """The features of each prompt, repeated for each of its sequences."""
-    if features is None or layout.repeat == 1:
-        return features
-    return features.take(shared_rows(layout.types[:: layout.repeat], kind, layout.repeat))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import ModelInputs
@@ -26,12 +27,7 @@ if TYPE_CHECKING:
 
 
 class Numbered(NamedTuple):
-    """Positions of B prompts.
-
-    Attributes:
-        positions: [3, B, P] time, height, width; 0 at padding.
-        following: [B] the position of the first token behind each prompt.
-    """
+    """[3, B, P] time, height, width of B prompts, 0 at padding; [B] the position behind each."""
 
     positions: Tensor
     following: Tensor
@@ -43,9 +39,9 @@ def number_prompts(
     """Number prompts that are padded on either side.
 
     Args:
-        inner: the model inside the one with the head (`backends.rope_positions` has been applied).
+        inner: the model inside the one with the head (`backends.number_behind_clips` has been applied).
         ids, types, mask: [B, P] tokens, token types, 1 at real tokens.
-        media: grids and seconds per grid of the prompts' media.
+        media: has grids and seconds per grid.
     """
     names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
     grids = {name: media[name].cpu() for name in names if name in media}
@@ -55,23 +51,6 @@ def number_prompts(
     )
     following = deltas.view(-1).cpu() + mask.cpu().sum(-1)
     return Numbered(positions.to(ids.device), following.to(ids.device))
-
-
-def number_rows(prompts: Numbered, starts: Tensor, length: int) -> Tensor:
-    """[3, B, length]: the positions of right-padded prompts, then one after the other.
-
-    Args:
-        prompts: of right-padded prompts.
-        starts: [B] index of the first token behind each prompt.
-        length: columns to fill.
-    """
-    columns = torch.arange(length, device=starts.device)
-    behind = prompts.following[:, None] + columns - starts[:, None]
-    width = min(prompts.positions.shape[-1], length)
-    positions = behind.expand(3, -1, -1).clone()
-    inside = columns[:width] < starts[:, None]
-    positions[:, :, :width] = torch.where(inside, prompts.positions[:, :, :width], positions[:, :, :width])
-    return positions
 
 
 # How many completions share a sequence. All of them save most copies of the prompt; but attention grows with
@@ -94,19 +73,13 @@ class Work(NamedTuple):
         """From the configuration of the language model."""
         hidden, heads = config.hidden_size, config.num_attention_heads
         size = getattr(config, "head_dim", None) or hidden // heads
-        kv = config.num_key_value_heads
-        attention = hidden * size * (2 * heads + 2 * kv)
+        attention = hidden * size * (2 * heads + 2 * config.num_key_value_heads)
         return Work(attention + 3 * hidden * config.intermediate_size, 2 * heads * size)
 
 
 def members(work: Work, prompt: float, completion: float, group: int) -> int:
-    """How many completions share a sequence: a divisor of the group, 1 for a sequence each.
-
-    Args:
-        work: of the model.
-        prompt: tokens of a prompt.
-        completion: tokens of a completion, on average.
-        group: completions per prompt.
+    """How many completions share a sequence: a divisor of the group, 1 for a sequence each; `prompt` and
+    `completion` are their tokens, on average.
 
     >>> members(Work(233e6, 7168), prompt=2200, completion=500, group=8)  # a 7B model, 16 frames
     8
@@ -153,7 +126,7 @@ class Layout(NamedTuple):
 
 
 class _Prompts(NamedTuple):
-    """The distinct prompts: ids, types and mask of real tokens [B, P], lengths [B], their positions."""
+    """The distinct prompts: ids, types and mask of real tokens [B, P], lengths [B]."""
 
     ids: Tensor
     types: Tensor
@@ -161,114 +134,88 @@ class _Prompts(NamedTuple):
     lengths: Tensor
     numbered: Numbered
 
-    def repeated(self, times: int) -> _Prompts:
-        """Each prompt `times` times in a row."""
-        *parts, (positions, following) = self
-        again = Numbered(positions.repeat_interleave(times, 1), following.repeat_interleave(times))
-        ids, types, inside, lengths = (part.repeat_interleave(times, 0) for part in parts)
-        return _Prompts(ids, types, inside, lengths, again)
-
-
-class _Completions(NamedTuple):
-    """Mask and ids of completion tokens [N, C], their indices in the completion [C], lengths [N]."""
-
-    real: Tensor
-    ids: Tensor
-    steps: Tensor
-    lengths: Tensor
-
 
 def lay_out(inner: Any, inputs: ModelInputs, *, share: bool) -> Layout:
-    """Arrange a batch.
-
-    Args:
-        inner: the model inside the one with the head, for its positions.
-        inputs: N right-padded rows of B prompts, each repeated N / B times.
-        share: the shared layout, where it is cheaper; else rows.
-    """
-    ids, starts, lengths = inputs.input_ids, inputs.starts, inputs.lengths
-    first = starts[:: inputs.repeat]
+    """Arrange a batch for `inner`, the model inside the one with the head; `share`: where it is cheaper."""
+    ids, starts, lengths, group = inputs.input_ids, inputs.starts, inputs.lengths, inputs.repeat
+    first = starts[::group]
     width = int(first.max())
     inside = torch.arange(width, device=ids.device) < first[:, None]
-    prompt_ids = ids[:: inputs.repeat, :width]
-    types = inputs.types[:: inputs.repeat, :width] * inside
-    numbered = number_prompts(inner, prompt_ids, types, inside.long(), inputs.media)
-    prompts = _Prompts(prompt_ids, types, inside, first, numbered)
+    types = inputs.types[::group, :width] * inside
+    numbered = number_prompts(inner, ids[::group, :width], types, inside.long(), inputs.media)
+    prompts = _Prompts(ids[::group, :width], types, inside, first, numbered)
 
     steps = torch.arange(int(lengths.max()), device=ids.device)
     real = steps < lengths[:, None]
     targets = ids.gather(1, torch.where(real, starts[:, None] + steps, 0)) * real
-    completions = _Completions(real, targets, steps, lengths)
     count = 1
-    if share and inputs.repeat > 1:
-        work = Work.of(inner.config.text_config)
-        count = members(work, width, float(lengths.float().mean()), inputs.repeat)
+    if share and group > 1:
+        count = members(Work.of(inner.config.text_config), width, float(lengths.float().mean()), group)
     if count == 1:
-        return _rows(prompts, completions, inputs)
-    return _shared(prompts.repeated(inputs.repeat // count), completions, count, inputs.repeat // count)
+        return _rows(prompts, inputs, real, targets)
+    return _shared(prompts, inputs, real, targets, count)
 
 
-def _rows(prompts: _Prompts, completions: _Completions, inputs: ModelInputs) -> Layout:
-    ids = inputs.input_ids
-    row = torch.arange(len(ids), device=ids.device)[:, None] * ids.shape[1]
-    sources = torch.where(completions.real, row + inputs.starts[:, None] + completions.steps - 1, 0)
-    once = number_rows(prompts.numbered, prompts.lengths, ids.shape[1])
-    positions, (real, targets, *_) = once.repeat_interleave(inputs.repeat, 1), completions
+def _rows(prompts: _Prompts, inputs: ModelInputs, real: Tensor, targets: Tensor) -> Layout:
+    ids, device = inputs.input_ids, inputs.input_ids.device
+    row = torch.arange(len(ids), device=device)[:, None] * ids.shape[1]
+    steps = torch.arange(real.shape[1], device=device)
+    sources = torch.where(real, row + inputs.starts[:, None] + steps - 1, 0)
+    columns = torch.arange(ids.shape[1], device=device) - prompts.lengths[:, None]
+    positions = (prompts.numbered.following[:, None] + columns).expand(3, -1, -1).clone()
+    head = positions[:, :, : prompts.ids.shape[1]]
+    head.copy_(torch.where(prompts.inside, prompts.numbered.positions, head))
+    positions = positions.repeat_interleave(inputs.repeat, 1)
     return Layout(ids, inputs.types, positions, None, sources, real, targets, inputs.repeat)
 
 
-def _shared(prompts: _Prompts, completions: _Completions, beside: int, repeat: int) -> Layout:
-    """One sequence per entry of `prompts`, `beside` completions in each; `repeat` of them share media."""
-    real, steps, device = completions.real, completions.steps, completions.ids.device
-    count, width = prompts.ids.shape
-    grouped = completions.lengths.view(count, beside)
-    total = int((prompts.lengths + grouped.sum(-1)).max())
-    offsets = prompts.lengths[:, None] + grouped.cumsum(-1) - grouped
-    group = torch.arange(count, device=device).repeat_interleave(beside)[:, None]
+def _shared(prompts: _Prompts, inputs: ModelInputs, real: Tensor, targets: Tensor, beside: int) -> Layout:
+    """`beside` completions in each sequence."""
+    repeat, steps = inputs.repeat // beside, torch.arange(real.shape[1], device=real.device)
+    *parts, numbered = prompts
+    ids, types, inside, lengths, following = (
+        part.repeat_interleave(repeat, 0) for part in (*parts, numbered.following)
+    )
+    count, width = ids.shape
+    grouped = inputs.lengths.view(count, beside)
+    total = int((lengths + grouped.sum(-1)).max())
+    offsets = lengths[:, None] + grouped.cumsum(-1) - grouped
+    group = torch.arange(count, device=real.device).repeat_interleave(beside)[:, None]
     places = group * total + offsets.view(-1, 1) + steps
-    last = group * total + prompts.lengths.repeat_interleave(beside)[:, None] - 1
+    last = group * total + lengths.repeat_interleave(beside)[:, None] - 1
     sources = torch.where(real, torch.where(steps == 0, last, places - 1), 0)
 
     def filled(prompt: Tensor, completion: Tensor, padding: int) -> Tensor:
-        """[B, total]: the prompts, their completions behind them, padding."""
-        table = torch.full((count * total,), padding, dtype=torch.long, device=device)
+        """[S, total]: the prompts, their completions behind them, padding."""
+        table = torch.full((count * total,), padding, dtype=torch.long, device=real.device)
         table[places[real]] = completion[real]
         table = table.view(count, total)
-        table[:, :width] = torch.where(prompts.inside, prompt, table[:, :width])
+        table[:, :width] = torch.where(inside, prompt, table[:, :width])
         return table
 
-    member = torch.arange(len(real), device=device)[:, None].expand_as(real)
-    owner = filled(torch.full_like(prompts.ids, PROMPT), member, PADDING)
-    behind = prompts.numbered.following.repeat_interleave(beside)[:, None] + steps
-    positions = torch.stack([filled(axis, behind, 0) for axis in prompts.numbered.positions])
+    member = torch.arange(len(real), device=real.device)[:, None].expand_as(real)
+    owner = filled(torch.full_like(ids, PROMPT), member, PADDING)
+    behind = following.repeat_interleave(beside)[:, None] + steps
+    axes = numbered.positions.repeat_interleave(repeat, 1)
+    positions = torch.stack([filled(axis, behind, 0) for axis in axes])
     # A token attends to its own completion and to the prompt, and only to what stands before it.
     sees = (owner[:, :, None] == owner[:, None, :]) | (owner == PROMPT)[:, None, :]
-    mask = sees & torch.ones(total, total, dtype=torch.bool, device=device).tril()
-    ids = filled(prompts.ids, completions.ids, 0)
-    types = filled(prompts.types, torch.zeros_like(completions.ids), 0)
-    return Layout(ids, types, positions, mask[:, None], sources, real, completions.ids, repeat)
+    mask = sees & torch.ones(total, total, dtype=torch.bool, device=real.device).tril()
+    tokens, kinds = filled(ids, targets, 0), filled(types, torch.zeros_like(targets), 0)
+    return Layout(tokens, kinds, positions, mask[:, None], sources, real, targets, repeat)
 
 
 def without_padding(layout: Layout, lengths: Tensor) -> tuple[Layout, dict[str, Any]]:
-    """Rows as one sequence, and the borders for the kernel, by the names that transformers hands on.
-
-    Args:
-        layout: of rows.
-        lengths: [S] tokens of each row.
-    """
+    """Rows as one sequence, and their borders by the names that transformers hands on to the kernel;
+    `lengths`: [S] tokens of each row."""
     inside = torch.arange(layout.ids.shape[1], device=lengths.device) < lengths[:, None]
     place = inside.flatten().cumsum(0) - 1
-    borders = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
-    longest = int(lengths.max())
+    borders = functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
     packed = layout._replace(
         ids=layout.ids[inside][None],
         types=layout.types[inside][None],
         positions=layout.positions[:, inside][:, None],
         sources=place[layout.sources],
     )
-    return packed, {
-        "cu_seq_lens_q": borders,
-        "cu_seq_lens_k": borders,
-        "max_length_q": longest,
-        "max_length_k": longest,
-    }
+    named: dict[str, Any] = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), borders)
+    return packed, named | dict.fromkeys(("max_length_q", "max_length_k"), int(lengths.max()))

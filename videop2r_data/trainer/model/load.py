@@ -74,7 +74,6 @@ def attend_parts(
         module: says whether attention is causal, where `is_causal` does not.
         query, key, value: [1, heads, T, width]; keys and values may have fewer heads.
         cu_seq_lens_q: [parts + 1] borders in T; None: transformers' own attention, with the mask.
-        scaling, dropout: of the scores.
 
     Returns:
         [1, T, heads, width], and no weights.
@@ -108,13 +107,7 @@ def attend_parts(
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A loaded checkpoint.
-
-    Attributes:
-        net: the model (with adapters if the spec asks for them), on its device, in training mode.
-        processor: its processor.
-        tokenizer: the processor's tokenizer.
-    """
+    """A loaded checkpoint; its net has the adapters that the spec asks for, and is in training mode."""
 
     net: Any
     processor: Any
@@ -128,12 +121,7 @@ class Policy:
 
 
 def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: int = 0) -> Policy:
-    """Load weights and processor, ready to train.
-
-    Args:
-        spec: the checkpoint, and how it is held in memory.
-        device: where the weights go.
-        seed: of the initial weights of adapters.
+    """Load weights and processor, ready to train; `seed`: of the initial weights of adapters.
 
     Raises:
         ConfigError: no such model, of another family, or a setting that does not fit it.
@@ -150,6 +138,14 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: i
 
 def prepared(net: Any, spec: PolicySpec, *, seed: int = 0) -> Any:
     """A bare model made ready to train: what is frozen, recomputed or adapted; in training mode."""
+    from transformers import AttentionInterface
+
+    if spec.vision_attention == "windows":
+        AttentionInterface.register(_WINDOWS, attend_parts)
+        net.model.visual.config._attn_implementation = _WINDOWS
+    if spec.padding_free and spec.attn == "sdpa":
+        # by the kernel's own name: generation and a recomputed forward pass find it too
+        AttentionInterface.register("sdpa", attend_parts)
     number_behind_clips(net)
     multiply_patches(net)
     if spec.freeze_vision:
@@ -167,14 +163,9 @@ def prepared(net: Any, spec: PolicySpec, *, seed: int = 0) -> Any:
 def load_reference(
     spec: PolicySpec, device: torch.device | str = "cpu", *, temperature: float = 1.0
 ) -> TrainModel:
-    """A second, frozen copy of the checkpoint, as the reference of full fine-tuning.
-
-    Args:
-        spec: the policy's; its adapters are left out.
-        temperature: the policy's.
-    """
-    bare = spec.model_copy(update={"lora": None, "gradient_checkpointing": False, "freeze_vision": False})
-    net = prepared(_load_net(spec, device), bare).eval().requires_grad_(False)
+    """A second, frozen copy of the checkpoint, without adapters, as the reference of full fine-tuning."""
+    spec = spec.model_copy(update={"lora": None, "gradient_checkpointing": False, "freeze_vision": False})
+    net = prepared(_load_net(spec, device), spec).eval().requires_grad_(False)
     options = {"share_prompts": spec.share_prompts, "padding_free": spec.padding_free}
     return TrainModel(net, temperature=temperature, **options)
 
@@ -182,10 +173,7 @@ def load_reference(
 def add_adapters(net: Any, spec: LoraSpec, *, seed: int = 0) -> Any:
     """Freeze the weights and put low-rank adapters on the linear layers that the spec names.
 
-    Args:
-        net: the loaded model.
-        spec: rank, scale and layers.
-        seed: of the adapters' initial weights; the global generators are left as they were.
+    Their initial weights are drawn from `seed`; the global generators are left as they were.
 
     Raises:
         MissingExtraError: peft is not installed.
@@ -225,27 +213,30 @@ def _loading(what: str, hint: str) -> Iterator[None]:
         raise ConfigError(f"transformers cannot load {what}: {first_line(error)}", hint=hint) from error
 
 
+def kernels(spec: PolicySpec) -> dict[str, str]:
+    """Attention of the model and its parts, as transformers takes it; `prepared` does the rest."""
+    vision = spec.vision_attention or spec.attn
+    return {"": spec.attn, "text_config": spec.attn, "vision_config": vision.replace("windows", "sdpa")}
+
+
 def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
     try:
-        from transformers import AttentionInterface, AutoConfig, AutoModelForImageTextToText
+        from transformers import AutoConfig, AutoModelForImageTextToText
+        from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
     except ImportError:
         raise MissingExtraError("transformers", "train") from None
-    vision = spec.vision_attention or spec.attn
-    kernels = {"": spec.attn, "text_config": spec.attn, "vision_config": vision.replace("windows", "sdpa")}
+    # From the mapped file each weight goes to the device by itself: no process has all of them in the host's
+    # memory. ZeRO-3 cuts them as they come, and refuses a map.
+    places = {} if is_deepspeed_zero3_enabled() else {"device_map": torch.device(device)}
     with _loading(repr(spec.model), "check model, revision, attn and vision_attention of the policy"):
         check_family(AutoConfig.from_pretrained(spec.model, revision=spec.revision))
         net = AutoModelForImageTextToText.from_pretrained(
             spec.model,
             revision=spec.revision,
             dtype=getattr(torch, spec.dtype),
-            attn_implementation=spec.attn if spec.vision_attention is None else kernels,
+            attn_implementation=kernels(spec),
+            **places,
         )
-    if vision == "windows":
-        AttentionInterface.register(_WINDOWS, attend_parts)
-        net.model.visual.config._attn_implementation = _WINDOWS
-    if spec.padding_free and spec.attn == "sdpa":
-        # by the kernel's own name: generation and a recomputed forward pass find it too
-        AttentionInterface.register("sdpa", attend_parts)
     return net.to(device)
 
 
@@ -253,11 +244,7 @@ def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
 
 
 class Reference:
-    """Log-probabilities of the model before RL.
-
-    Args:
-        model: the policy, a `TrainModel` as it was wrapped.
-        frozen: `load_reference(...)`, for full fine-tuning; None: switch the policy's adapters off.
+    """Log-probabilities of the model before RL: of `frozen`, else of the policy without its adapters.
 
     Raises:
         ConfigError: no second model, and no adapters either.
@@ -275,9 +262,9 @@ class Reference:
     def logps(self, inputs: ModelInputs) -> TokenLogProbs:
         """The policy's forward pass with the weights of the reference, without gradient."""
         told: TokenLogProbs
-        if self._adapters is None or self._frozen is not None:
+        if self._frozen is not None:
             told = self._frozen(inputs)
-            return told
-        with inferring(self._model), self._adapters.disable_adapter():
-            told = self._model(inputs)
+        else:
+            with inferring(self._model), self._adapters.disable_adapter():
+                told = self._model(inputs)
         return told

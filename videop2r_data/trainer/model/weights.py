@@ -21,26 +21,20 @@ WRAPPED = ("module", "net", "_fsdp_wrapped_module")
 
 
 def bare(net: Any) -> Any:
-    """The transformers model, with `model` and `lm_head`, inside wrappers and adapters.
-
-    Takes a `TrainModel`, a net, either of them with adapters or wrapped by DDP, FSDP or DeepSpeed.
-    """
+    """The transformers model, with `model` and `lm_head`, inside wrappers and adapters."""
     while True:
-        if hasattr(net, "peft_config") and hasattr(net, "get_base_model"):
-            net = net.get_base_model()
-        elif (inside := _inside(net)) is not None:
-            net = inside
-        else:
+        adapters = hasattr(net, "peft_config") and hasattr(net, "get_base_model")
+        inside = net.get_base_model() if adapters else _inside(net)
+        if inside is None:
             return net
+        net = inside
 
 
 def adapted(net: Any) -> Any | None:
     """The model with its adapters (peft's wrapper), or None where there are none."""
-    while net is not None:
-        if hasattr(net, "peft_config") and hasattr(net, "disable_adapter"):
-            return net
+    while net is not None and not (hasattr(net, "peft_config") and hasattr(net, "disable_adapter")):
         net = _inside(net)
-    return None
+    return net
 
 
 def _inside(net: Any) -> Any | None:
@@ -51,10 +45,7 @@ def _inside(net: Any) -> Any | None:
 
 @contextmanager
 def inferring(net: Any) -> Iterator[None]:
-    """Within the block the model is in eval mode: no dropout, no gradient checkpointing, caches allowed.
-
-    `net` may be wrapped; the mode of each module is restored.
-    """
+    """Within the block the model is in eval mode: no dropout, no gradient checkpointing, caches allowed."""
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:
@@ -112,15 +103,10 @@ def weight_metas(net: Any, dtype: Any = None) -> list[tuple[str, Any, tuple[int,
 
 
 def policy_weights(net: Any, dtype: Any = None) -> Iterator[tuple[str, Tensor]]:
-    """Every weight of the policy, adapters merged, whole.
+    """Every weight of the policy, adapters merged, whole: its name in the checkpoint and a detached tensor.
 
-    Args:
-        net: the policy, wrapped or not.
-        dtype: torch type to hand weights out in; None: their own.
-
-    Yields:
-        Name in the checkpoint and detached tensor. Where nothing had to be merged, gathered or converted the
-        tensor shares the policy's memory: do not write to it.
+    Where nothing had to be merged, gathered or converted to `dtype` the tensor shares the policy's memory: do
+    not write to it.
 
     Raises:
         ConfigError: an adapter of a kind that cannot be merged as a sum.
@@ -159,12 +145,9 @@ def _merged(weight: Tensor, layer: Any, name: str) -> Tensor:
     """Base plus the sum of its active adapters, scale included, in float32, rounded once."""
     if layer.disable_adapters or layer.merged:
         return weight
-    out = weight.float()
-    for adapter in layer.active_adapters:
-        if adapter not in layer.lora_A:
-            continue
-        variant = getattr(layer, "lora_variant", {}).get(adapter)
-        if variant is not None or getattr(layer, "fan_in_fan_out", False):
+    out, variants = weight.float(), getattr(layer, "lora_variant", {})
+    for adapter in (name for name in layer.active_adapters if name in layer.lora_A):
+        if variants.get(adapter) is not None or getattr(layer, "fan_in_fan_out", False):
             raise ConfigError(
                 f"the adapter of {name} is no plain LoRA: it cannot be merged for vLLM",
                 hint="use plain LoRA adapters, or rollout backend 'hf'",
@@ -183,10 +166,9 @@ def _full(tensor: Any) -> Any:
 
 def _gathered(parameter: Any, layer: Any) -> AbstractContextManager[Any]:
     """ZeRO-3: within the block the weight and those of its adapters are whole."""
-    parts = [parameter]
-    if layer is not None:
-        parts += [p for module in (layer.lora_A, layer.lora_B) for p in module.parameters()]
-    parts = [p for p in parts if hasattr(p, "ds_id")]
+    adapters = () if layer is None else (layer.lora_A, layer.lora_B)
+    parts = [parameter, *(part for module in adapters for part in module.parameters())]
+    parts = [part for part in parts if hasattr(part, "ds_id")]
     if not parts:
         return nullcontext()
     import deepspeed  # type: ignore[import-not-found, unused-ignore]
@@ -210,12 +192,10 @@ def save_policy(
 
     Args:
         net: the policy, wrapped or not. Its weights are left as they are.
-        processor: saved beside them.
-        folder: made if need be.
+        processor, folder: what is saved beside them; where to, made if need be.
         merge: add adapters to the weights they sit on, so that the folder is a whole model; else the folder
             holds the adapters alone (peft reads it).
-        state: for sharded weights `merged_weights(net)`, which every rank must call before one of them saves;
-            None: gathered here.
+        state: of sharded weights, gathered by every rank; None: gathered here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     adapters, core = adapted(net), bare(net)
@@ -224,17 +204,7 @@ def save_policy(
         if adapters is not None and not merge:
             adapters.save_pretrained(folder, state_dict=state)
         else:
-            core.save_pretrained(folder, state_dict=state if state is not None else merged_weights(net))
+            core.save_pretrained(folder, state_dict=state if state is not None else dict(policy_weights(net)))
     finally:
         core.config.use_cache = False
     processor.save_pretrained(folder)
-
-
-def merged_weights(net: Any) -> dict[str, Tensor]:
-    """The weights of the bare model by its own names, adapters added in; `net` is left as it is.
-
-    Sharded weights (FSDP, ZeRO-3) are gathered, one at a time, into host memory: every rank must call this.
-    """
-    cut = sharding(net) is not None
-    # A copy even on the CPU: gathered memory is freed after each weight.
-    return {name: weight.to("cpu", copy=True) if cut else weight for name, weight in policy_weights(net)}
