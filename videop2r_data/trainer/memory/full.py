@@ -83,25 +83,17 @@ def _state(host: bool) -> str:
             sizes |= {k: int(v) / 2**20 for k, v in re.findall(r"(\w+):\s+(\d+) kB", Path(path).read_text())}
     if not {"MemAvailable", "MemTotal", "VmRSS"} <= sizes.keys():
         return "memory of the host"
-    return (
-        f"host: {sizes['MemAvailable']:.2f} of {sizes['MemTotal']:.2f} GiB free, "
-        f"{sizes['VmRSS']:.2f} in this process"
-    )
+    free, whole, held = (sizes[name] for name in ("MemAvailable", "MemTotal", "VmRSS"))
+    return f"host: {free:.2f} of {whole:.2f} GiB free, {held:.2f} in this process"
 
 
 def said(error: MemoryFullError, recipe: TrainRecipe, step: int | None) -> MemoryFullError:
-    """The error with what to do: settings to lower, and what is left of the run.
-
-    Args:
-        error: of `guarded`.
-        recipe: of the run.
-        step: of its newest checkpoint; None: there is none.
-    """
-    left = (
-        "there is no checkpoint yet"
-        if step is None
-        else f"the run goes on from its checkpoint of step {step:,} (with --anyway, if weights are affected)"
-    )
+    """The error of `guarded` with settings to lower, and what is left of the run: its newest checkpoint, of
+    `step`, or None."""
+    left = "there is no checkpoint yet"
+    if step is not None:
+        newest = f"its checkpoint of step {step:,}"
+        left = f"the run goes on from {newest} (with --anyway, if weights are affected)"
     lines = "\n    ".join(advice(recipe, error.part))
     return MemoryFullError(
         error.message,
@@ -114,62 +106,43 @@ def said(error: MemoryFullError, recipe: TrainRecipe, step: int | None) -> Memor
 def advice(recipe: TrainRecipe, part: str) -> list[str]:
     """Settings that would lower the memory of a part, those first that change no result."""
     told = _on_the_host(recipe) if part == "host" else _on_the_device(recipe, part)
-    return [text for applies, text in told if applies]
+    return [text for text, applies in told.items() if applies]
 
 
-def _on_the_host(recipe: TrainRecipe) -> list[tuple[bool, str]]:
-    data, kind = recipe.data, recipe.optim.kind
+def _on_the_host(recipe: TrainRecipe) -> dict[str, bool]:
+    data, moments = recipe.data, recipe.optim.kind == "adamw-host"
     moved = recipe.stage == "rl" and recipe.sampling.backend == "vllm" and recipe.vllm.sleep == 1
-    return [
-        (data.ahead > 1, f"data.ahead: 1, now {data.ahead}"),
-        (True, f"data.workers: 1, now {data.workers or 'one per core'}"),
-        (
-            kind == "adamw-host",
-            "optim.kind: adamw-master, or adamw-8bit: nothing of the optimizer in the host's memory",
-        ),
-        (moved, "vllm.sleep: 2: the engine's weights are dropped, not moved to the host"),
-    ]
+    return {
+        f"data.ahead: 1, now {data.ahead}": data.ahead > 1,
+        f"data.workers: 1, now {data.workers or 'one per core'}": True,
+        "optim.kind: adamw-master, or adamw-8bit: nothing of the optimizer in the host's memory": moments,
+        "vllm.sleep: 2: the engine's weights are dropped, not moved to the host": moved,
+    }
 
 
-def _on_the_device(recipe: TrainRecipe, part: str) -> list[tuple[bool, str]]:
-    """Time alone is what the first settings change; those of weights follow, then lengths and frames."""
+def _on_the_device(recipe: TrainRecipe, part: str) -> dict[str, bool]:
+    """First what changes time alone; then settings of weights where all are trained; then lengths, frames."""
     model, media, kind = recipe.model, recipe.data.media, recipe.optim.kind
-    micro, group, rows = recipe.batch.micro, recipe.rl.group_size, recipe.sampling.rows
-    rl, whole, full = recipe.stage == "rl", model.lora is None, model.dtype == "float32"
+    micro, group, rl = recipe.batch.micro, recipe.rl.group_size, recipe.stage == "rl"
     engine = recipe.sampling.backend if rl else ""
-    room = engine == "vllm" and part == "rollout"
-    awake = engine == "vllm" and recipe.vllm.sleep == 0
-    second = rl and recipe.loss.beta > 0 and model.reference_dtype in ("policy", "float32")
-    return [
-        (part == "engine" or room, f"vllm.memory, now {recipe.vllm.memory:g} of the device"),
-        (
-            awake and part not in ("engine", "rollout"),
-            "vllm.sleep: 1: the engine gives its memory up while weights are updated",
-        ),
-        (
-            part == "rollout" and engine == "hf" and not 0 < rows <= group,
-            f"sampling.rows: {group}: one group is drawn at a time",
-        ),
-        (micro > 1, f"batch.micro: {micro // 2}, now {micro}"),
-        (not model.gradient_checkpointing, "model.gradient_checkpointing: true"),
-        (whole and full and second, "model.reference_dtype: bfloat16: half of the reference"),
-        (
-            whole and full and kind == "adamw",
-            "optim.kind: adamw-8bit: 2 bytes a weight in place of 8 (needs torchao)",
-        ),
-        (
-            whole and full,
-            "model.dtype: bfloat16 with optim.kind: adamw-host: 4 bytes a weight on the device",
-        ),
-        (
-            whole and not full and kind != "adamw-host",
-            "optim.kind: adamw-host: nothing of the optimizer on the device",
-        ),
-        (whole, "model.lora.rank: 64: adapters in place of all weights"),
-        (
-            whole,
-            "more GPUs: accelerate launch --config_file fsdp-8gpu.yaml cuts weights and optimizer over them",
-        ),
-        (rl, f"sampling.max_new_tokens, now {recipe.sampling.max_new_tokens}"),
-        (True, f"data.media.frames, now {media.frames}, or data.media.max_pixels, now {media.max_pixels}"),
-    ]
+    room = part == "engine" or (part == "rollout" and engine == "vllm")
+    awake = engine == "vllm" and recipe.vllm.sleep == 0 and not room
+    drawn = part == "rollout" and engine == "hf" and not 0 < recipe.sampling.rows <= group
+    whole, sharded = model.lora is None, "accelerate launch --config_file fsdp-8gpu.yaml"
+    full, half = whole and model.dtype == "float32", whole and model.dtype != "float32"
+    second = full and rl and recipe.loss.beta > 0 and model.reference_dtype in ("policy", "float32")
+    return {
+        f"vllm.memory, now {recipe.vllm.memory:g} of the device": room,
+        "vllm.sleep: 1: the engine gives its memory up while weights are updated": awake,
+        f"sampling.rows: {group}: one group is drawn at a time": drawn,
+        f"batch.micro: {micro // 2}, now {micro}": micro > 1,
+        "model.gradient_checkpointing: true": not model.gradient_checkpointing,
+        "model.reference_dtype: bfloat16: half of the reference": second,
+        "optim.kind: adamw-8bit: 2 bytes a weight in place of 8 (needs torchao)": full and kind == "adamw",
+        "model.dtype: bfloat16 with optim.kind: adamw-host: 4 bytes a weight on the device": full,
+        "optim.kind: adamw-host: nothing of the optimizer on the device": half and kind != "adamw-host",
+        "model.lora.rank: 64: adapters in place of all weights": whole,
+        f"more GPUs: {sharded} cuts weights and optimizer over them": whole,
+        f"sampling.max_new_tokens, now {recipe.sampling.max_new_tokens}": rl,
+        f"data.media.frames, now {media.frames}, or data.media.max_pixels, now {media.max_pixels}": True,
+    }

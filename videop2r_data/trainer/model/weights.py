@@ -57,9 +57,8 @@ def inferring(net: Any) -> Iterator[None]:
 
 def sharding(net: Any) -> str | None:
     """How the weights are sharded: "FSDP", "FSDP2", "ZeRO-3", or None if each rank holds them whole."""
-    for module in net.modules():
-        if type(module).__name__ == "FullyShardedDataParallel":
-            return "FSDP"
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in net.modules()):
+        return "FSDP"
     for weight in net.parameters():
         if hasattr(weight, "ds_id"):
             return "ZeRO-3"
@@ -68,10 +67,9 @@ def sharding(net: Any) -> str | None:
     return None
 
 
-# Whole weights under the names of the checkpoint, one at a time, as vLLM's `load_weights` wants them.
-# Wrappers are taken off (DDP, FSDP, DeepSpeed, `torch.compile`), adapters are added into copies of the
-# matrices that they adapt, and sharded weights are gathered. Gathering is collective: every rank must run
-# through the whole iterator, in step.
+# Whole weights under the names of the checkpoint, one at a time, as vLLM's `load_weights` wants them. All
+# wrappers are off, adapters added into copies of the matrices that they adapt, and sharded weights gathered,
+# which is collective: every rank must run through the whole iterator, in step.
 #
 # The sum of base and adapter in bfloat16 is rounded once, while the policy adds the two products. So rollouts
 # of a LoRA policy come from a model that differs from it in the last bits, as with every engine that merges
@@ -133,11 +131,10 @@ def policy_weights(net: Any, dtype: Any = None) -> Iterator[tuple[str, Tensor]]:
 def _parameters(net: Any) -> Iterator[tuple[str, Any, Any]]:
     """Checkpoint name, parameter, and the adapted layer that it is the base of, if any."""
     core = bare(net)
-    layers = {id(m): m for m in core.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")}
-    owners = {id(p): m for m in layers.values() for p in m.base_layer.parameters(recurse=False)}
+    layers = [m for m in core.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")]
+    owners = {id(p): m for m in layers for p in m.base_layer.parameters(recurse=False)}
     for name, parameter in core.named_parameters():
-        known = checkpoint_name(name)
-        if known is not None:
+        if (known := checkpoint_name(name)) is not None:
             yield known, parameter, owners.get(id(parameter))
 
 
@@ -200,11 +197,11 @@ def save_policy(
     folder.mkdir(parents=True, exist_ok=True)
     adapters, core = adapted(net), bare(net)
     core.config.use_cache = True  # training switched it off, and the config is saved for use in generation
+    alone = adapters is not None and not merge
+    if state is None and not alone:
+        state = dict(policy_weights(net))
     try:
-        if adapters is not None and not merge:
-            adapters.save_pretrained(folder, state_dict=state)
-        else:
-            core.save_pretrained(folder, state_dict=state if state is not None else dict(policy_weights(net)))
+        (adapters if alone else core).save_pretrained(folder, state_dict=state)
     finally:
         core.config.use_cache = False
     processor.save_pretrained(folder)
