@@ -30,11 +30,8 @@ from videop2r_data.trainer.settings.rl import SamplingSpec
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[misc]
-    """Live bytes of what comes into being inside a `with` block: weights, gradients, autocast copies, logits,
-    activations (all else).
-
-    Args:
-        core: the bare model: its weights count from the start, its vocabulary tells logits from activations.
+    """Live bytes of what comes into being inside a `with` block: weights (of `core`, the bare model, from the
+    start), gradients, autocast copies, logits, activations (all else).
 
     Attributes:
         parts: part -> bytes that live now.
@@ -128,14 +125,8 @@ def model_of(recipe: TrainRecipe, config: Any) -> TrainModel:
 
 
 def example(net: Any, media: MediaSpec, prompts: int, group: int, lengths: tuple[int, int]) -> ModelInputs:
-    """Rows with a clip as large as the settings allow in every prompt.
-
-    Args:
-        net: the model, of tensors without data.
-        media: frames of a clip, and pixels of each.
-        prompts, group: distinct prompts, and rows of each.
-        lengths: further tokens of a prompt, and tokens of every completion.
-    """
+    """`group` rows of each prompt, with clips as large as the settings allow; `lengths`: further tokens of a
+    prompt, and tokens of every completion."""
     config = bare(net).config
     vision = config.vision_config
     merge, pair = vision.spatial_merge_size, vision.temporal_patch_size
@@ -173,15 +164,8 @@ def _grid(media: MediaSpec) -> tuple[int, int]:
 
 
 def count_update(model: TrainModel, inputs: ModelInputs, *, half: bool, again: bool, entropy: bool) -> Ledger:
-    """One micro-batch, forward and backward.
-
-    Args:
-        model: on tensors without data.
-        inputs: of `example`.
-        half: computed under autocast to bfloat16.
-        again: gradients of an earlier micro-batch are there.
-        entropy: entropies are computed too, as in RL.
-    """
+    """One micro-batch, forward and backward; `half`: under autocast to bfloat16, `again`: the gradients of an
+    earlier one are there."""
     ledger, learnt = Ledger(bare(model)), [weight for weight in model.parameters() if weight.requires_grad]
     for weight in learnt:
         weight.register_post_accumulate_grad_hook(lambda weight: ledger.enter(weight.grad, "gradients"))
@@ -202,15 +186,8 @@ def count_update(model: TrainModel, inputs: ModelInputs, *, half: bool, again: b
 def count_rollouts(
     model: TrainModel, inputs: ModelInputs, spec: SamplingSpec, *, group: int, half: bool
 ) -> Ledger:
-    """The policy draws: it reads the prompts, and its cache grows for the last time.
-
-    Args:
-        model: on tensors without data.
-        inputs: of `example`, a row of each prompt.
-        spec: how it draws.
-        group: rows of each prompt.
-        half: computed under autocast to bfloat16.
-    """
+    """The policy draws: it reads the prompts (`inputs`: a row of each), and its cache grows for the last time
+    while it decodes `group` rows of each."""
     ledger, width, length = Ledger(bare(model)), int(inputs.starts[0]), int(inputs.lengths[0])
     ids, types = inputs.input_ids[:, :width].tolist(), inputs.types[:, :width].tolist()
     nobody: Any = (None,) * len(ids)

@@ -251,8 +251,9 @@ class _Run:
 
     def _held(self) -> dict[str, int]:
         """Optimizer and reference, before they are cut."""
-        recipe, found = self.recipe, {}
-        kind, sizes = recipe.optim.kind, [(weight.numel(), weight.element_size()) for weight in self.learnt]
+        recipe, kind = self.recipe, self.recipe.optim.kind
+        sizes = [(weight.numel(), weight.element_size()) for weight in self.learnt]
+        found: dict[str, int] = {}
         if kind == "adamw-master":
             found = {"optimizer": 8 * self.trained, "float32 copies": 4 * self.trained}
         elif kind == "adamw-8bit":

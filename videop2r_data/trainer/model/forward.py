@@ -5,7 +5,7 @@ SFT, the policy, the old policy and the reference all go through it, so that the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -52,7 +52,7 @@ def token_logps(
         size = max(1, piece // head.weight.shape[0])
         # With one piece there is little memory to save: keep its logits instead of computing them twice.
         again = len(states) > size and torch.is_grad_enabled()
-        run = partial(checkpoint, _piece, use_reentrant=False) if again else _piece
+        run: Callable[..., Any] = partial(checkpoint, _piece, use_reentrant=False) if again else _piece
         done = [
             run(head, part, ids, temperature, entropy)
             for part, ids in zip(states.split(size), targets.split(size), strict=True)

@@ -126,7 +126,7 @@ class Layout(NamedTuple):
 
 
 class _Prompts(NamedTuple):
-    """The distinct prompts: ids, types and mask of real tokens [B, P], lengths [B]."""
+    """The distinct prompts: [B, P] each, but lengths [B]."""
 
     ids: Tensor
     types: Tensor

@@ -251,7 +251,8 @@ class Reference:
     """
 
     def __init__(self, model: Any, frozen: Any = None) -> None:
-        self._model, self._frozen, self._adapters = model, frozen, adapted(model)
+        self._model, self._frozen = model, frozen
+        self._adapters: Any = adapted(model)
         if frozen is None and self._adapters is None:
             raise ConfigError(
                 "the policy has no adapters, so its reference must be a second, frozen copy",

@@ -178,12 +178,7 @@ def _gathered(parameter: Any, layer: Any) -> AbstractContextManager[Any]:
 
 
 def save_policy(
-    net: Any,
-    processor: Any,
-    folder: Path,
-    *,
-    merge: bool = True,
-    state: Mapping[str, Tensor] | None = None,
+    net: Any, processor: Any, folder: Path, *, merge: bool = True, state: Mapping[str, Tensor] | None = None
 ) -> None:
     """Weights, config, tokenizer and processor.
 
@@ -197,11 +192,11 @@ def save_policy(
     folder.mkdir(parents=True, exist_ok=True)
     adapters, core = adapted(net), bare(net)
     core.config.use_cache = True  # training switched it off, and the config is saved for use in generation
-    alone = adapters is not None and not merge
-    if state is None and not alone:
+    saved: Any = core if merge or adapters is None else adapters
+    if state is None and saved is core:
         state = dict(policy_weights(net))
     try:
-        (adapters if alone else core).save_pretrained(folder, state_dict=state)
+        saved.save_pretrained(folder, state_dict=state)
     finally:
         core.config.use_cache = False
     processor.save_pretrained(folder)
