@@ -24,7 +24,7 @@ from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import kernels, prepared
 from videop2r_data.trainer.model.weights import bare
 from videop2r_data.trainer.rollout.decode import ROOM, Rows
-from videop2r_data.trainer.rollout.hf import draw
+from videop2r_data.trainer.rollout.hf import LEAVE, draw
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import SamplingSpec
 
@@ -207,5 +207,6 @@ def count_rollouts(
         u = torch.zeros(len(ids) * group, dtype=torch.float64)
         rows.advance(draw(rows.logits, u, spec))
         draw(rows.logits, u, spec)
+        rows.keep(torch.arange(len(u)) < int(len(u) * LEAVE))  # others have ended: a copy of the cache
     model.train()
     return ledger

@@ -203,7 +203,7 @@ class _Run:
 
     def _of_policy(self, dtype: str) -> int:
         """Bytes of the weights before training, in a type of their own or in the policy's."""
-        return self.base * (self.bytes if dtype == "policy" else _SIZES[dtype])
+        return int(self.base * (self.bytes if dtype == "policy" else _SIZES[dtype]))
 
     def rows(self, prompts: int, group: int) -> ModelInputs:
         """The longest rows that the recipe allows."""
