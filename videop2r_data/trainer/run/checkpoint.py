@@ -155,8 +155,7 @@ def _sync(path: Path) -> None:
 
 
 def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt) -> dict[str, Any]:
-    """Digests and counts of the examples of `read_examples`, of the prompt of rollouts and of SFT, and the
-    grammar of the traces if it is not the default."""
+    """Digests and counts of examples and prompt, and the grammar of the traces if it is not the default."""
     grammar = recipe.data.grammar
     other = {} if grammar == default_grammar() else {"trace": grammar.model_dump(mode="json")}
     return {
@@ -231,8 +230,7 @@ def _compare(earlier: dict[str, Any], recipe: TrainRecipe, data: dict[str, Any])
 
 
 def run_lock(folder: Path) -> ExitStack:
-    """Hold a run's folder until the `with` block ends; of several processes of a run the first one holds it.
-    ConfigError if another training does."""
+    """Hold a run's folder, ConfigError if another training does; of several processes the first holds it."""
     held = ExitStack()
     if os.environ.get("RANK", "0") != "0":
         return held

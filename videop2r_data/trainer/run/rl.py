@@ -163,10 +163,10 @@ def rl_step(draws: Draws, reference: Reference | None, fed: Fed, tick: Tick) -> 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _logps(session: Session, batches: list[list[Piece]], reference: Reference | None = None) -> Tensor:
-    """[N, C] log-probabilities under the reference, or under the policy as it is now; blank passes run too,
-    because gathering sharded weights is collective."""
+    """[N, C] log-probabilities under the reference, or under the policy as it is now."""
     model, device = session.engine.model, session.accelerator.device
     parts = []
+    # blank passes run too, because gathering sharded weights is collective
     with inferring(model) if reference is None else session.accelerator.autocast():
         for piece in itertools.chain.from_iterable(batches):
             told = (reference.logps if reference else model)(piece.inputs.to(device))
