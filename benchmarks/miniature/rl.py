@@ -66,7 +66,7 @@ class Learner:
         # What the publication of an objective fixes goes before the miniature's own settings.
         fixed = self.objective.entry.settings
         self.rewards, self.loss = RewardSpec(length="off"), LossSpec(**{"beta": KL, **fixed.get("loss", {})})
-        self.redraws: int = fixed.get("rl", {}).get("redraws", 0)
+        self.redraws: int = arm.redraws or fixed.get("rl", {}).get("redraws", 0)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), cell.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
         )

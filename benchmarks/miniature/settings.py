@@ -63,12 +63,14 @@ class Arm:
         objective: of the project's table; empty: the start itself.
         start: what it goes on from.
         stale: rollouts come from the policy of so many updates before, and the loss corrects for it.
+        redraws: rounds of dynamic sampling, beside what the objective's publication fixes.
     """
 
     name: str
     objective: str = ""
     start: Start = "sft"
     stale: int = 0
+    redraws: int = 0
 
 
 SAME = {"no-length": "all traces of this world have one length: the same numbers as pa-grpo, by a test"}
@@ -84,6 +86,7 @@ def arms() -> dict[str, Arm]:
         Arm("sft"),
         *(Arm(name, name) for name in names),
         Arm("pa-grpo-stale", "pa-grpo", stale=1),
+        Arm("pa-grpo-redraws", "pa-grpo", redraws=10),
         Arm("rl-only", "pa-grpo", start="random"),
         Arm("agnostic-sft", start="agnostic"),
         Arm("agnostic-grpo", "grpo", start="agnostic"),

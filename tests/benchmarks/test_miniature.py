@@ -278,6 +278,10 @@ def test_staleness_one_draws_from_the_policy_before_the_last_update() -> None:
     assert torch.allclose(weights(fresh.policy), weights(fresh.start), atol=0.01)
 
 
+def test_rounds_of_dynamic_sampling_are_the_arms_own_or_those_of_the_objective() -> None:
+    assert [learner(name).redraws for name in ("pa-grpo", "pa-grpo-redraws", "dapo")] == [0, 10, 10]
+
+
 def test_groups_that_teach_nothing_give_way() -> None:
     one = learner("grpo")
     clips = one.world.draw(SMALL.prompts, one.clips)
