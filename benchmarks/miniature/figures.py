@@ -12,7 +12,7 @@ from benchmarks.miniature.gather import Record, by_seed
 from benchmarks.miniature.settings import FIRST, JUDGED, JUDGES, MAIN
 from videop2r_data.plots import LIGHT, run_stroke
 
-_SHOWN = (*FIRST, "gdpo", "no-reasoning", "agnostic-grpo")
+_SHOWN = (*FIRST, "gdpo", "no-reasoning", "dapo")
 
 
 def draw(found: Sequence[Record], folder: Path) -> list[Path]:

@@ -168,14 +168,16 @@ def pairs(found: Sequence[Record], setting: str) -> str:
         columns = [("sampled", "answers"), ("greedy", "answers"), ("sampled", "observations")]
         differences = [paired(reference, own, share(*column)) for column in columns]
         texts = [_text(one, signed=True) for one in differences]
-        equal = ["-", "-", "-"]
+        equal = ["-"] * 4
         if all("curve" in one for one in own.values()):
-            at = equal_kl(reference_at(found, setting, rate_of(found, setting, name).rate), own)
-            equal = [_text(at.level, 2), *(_text(one, signed=True) for one in (at.answers, at.observations))]
+            level = reference_at(found, setting, rate_of(found, setting, name).rate)
+            at, same = equal_kl(level, own), paired(level, own, share("sampled", "answers"))
+            equal = [_text(same, signed=True), _text(at.level, 2)]
+            equal += [_text(one, signed=True) for one in (at.answers, at.observations)]
         rows.append([name, str(differences[0].n), *texts, *equal])
     head = [
         f"{REFERENCE} minus", "seeds", "answers", "greedy answers", "observations right",
-        "within a KL of", "answers there", "observations there",
+        "answers, both at its rate", "within a KL of", "answers there", "observations there",
     ]  # fmt: skip
     return table(head, rows) if rows else "Not run yet."
 

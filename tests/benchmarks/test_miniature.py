@@ -407,9 +407,11 @@ def test_arms_with_other_rates_are_compared_within_a_kl_at_the_rate_of_the_other
         one("pa-grpo", "main", 3e-3, [0.5, 0.8], [0.0, 2.0]),
         one("grpo", "main", 1e-3, [0.5, 0.6], [0.0, 0.5]),
     ]
-    assert "| grpo | 1 | +20.0 | +20.0 | +20.0 | - | - | - |" in report.pairs(found, "S"), "nothing at 1e-3"
+    assert "| grpo | 1 | +20.0 | +20.0 | +20.0 | - | - | - | - |" in report.pairs(found, "S"), (
+        "nothing at 1e-3"
+    )
     found.append(one("pa-grpo", "rates", 1e-3, [0.5, 0.65], [0.0, 0.4]))
-    assert "| grpo | 1 | +20.0 | +20.0 | +20.0 | 0.40 | +15.0 | +15.0 |" in report.pairs(found, "S")
+    assert "| grpo | 1 | +20.0 | +20.0 | +20.0 | +5.0 | 0.40 | +15.0 | +15.0 |" in report.pairs(found, "S")
 
 
 def test_turn_to_inventing() -> None:
