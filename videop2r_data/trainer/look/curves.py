@@ -276,6 +276,8 @@ _COMPARED = (
     *(metric for row in (*_ALARMS, *_HELD_OUT) for metric in row[2].split()),
 )
 """What runs are compared by, one curve per panel, the streams side by side; `1` is the first stream."""
+_RARE = ("unscored/", "alarm/raised")
+"""Drawn only where there were any."""
 _TOTAL = "reward/total_"
 
 
@@ -292,7 +294,9 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
         alone = {one.key: p._replace(title=_title(p, one), lines=(one,)) for p in panels for one in p.lines}
         metrics = [metric.replace("/1", f"/{streams[0]}") for metric in _COMPARED]
         panels = [alone[m.replace("*", key)] for m in metrics for key in (streams if "*" in m else ("",))]
-    panels = [p._replace(lines=tuple(one for one in p.lines if _drawn(runs, one.key))) for p in panels]
+    known = [(key, curve) for run in runs for key, curve in run.curves.items() if len(curve.finite)]
+    drawn = {key for key, curve in known if not key.startswith(_RARE) or bool((curve.values > 0).any())}
+    panels = [p._replace(lines=tuple(one for one in p.lines if one.key in drawn)) for p in panels]
     return [panel for panel in panels if panel.lines]
 
 
@@ -313,11 +317,3 @@ def _title(panel: Panel, line: Line) -> str:
     if line.process == PLAIN or (line.process == SUM and not line.key.startswith("collapsed/")):
         return panel.title  # of both processes together: the plain words
     return f"{panel.title.removesuffix(' groups')}: {line.process}"
-
-
-def _drawn(runs: Sequence[RunCurves], key: str) -> bool:
-    """Whether a curve has values; counts of unscored rollouts and of alarms only if there were any."""
-    found = [curve for run in runs if (curve := run.get(key)) is not None]
-    if key.startswith("unscored/") or key == "alarm/raised":
-        return any(bool((curve.values > 0).any()) for curve in found)
-    return bool(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,8 @@ def sample_record(
 
     Args:
         step: the update that the completion was sampled for.
-        example: its question.
         group: which prompt of the step, from 0, over all processes.
         rollout: which completion of the group, from 0 to G - 1.
-        text: the completion.
         finished: whether it ended by itself; False: cut at the longest length.
         rewards: `accuracy_p`, `format_p`, `length_p`, `total_p`, and so on for every stream, and `total`;
             None: unscored.
@@ -68,11 +67,8 @@ def sample_record(
     """
     grammar = grammar or default_grammar()
     spans = trace_parser(grammar).spans(text)
-    segments: dict[str, Any] = {}
-    for name in grammar.named:
-        places = [list(piece[1:]) for piece in spans.pieces if piece.name == name]
-        if places:
-            segments[name] = places[0] if name in grammar.single else places
+    places = {name: [list(p[1:]) for p in spans.pieces if p.name == name] for name in grammar.named}
+    segments = {name: one[0] if name in grammar.single else one for name, one in places.items() if one}
     return {
         "step": step,
         "sample_id": example.sample_id,
@@ -129,18 +125,15 @@ def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
 def render_samples(rows: Iterable[Mapping[str, Any]], grammar: TraceGrammar | None = None) -> RenderableType:
     """The records of `read_samples`, each group under its question; `grammar` is the default one if None."""
     parts: list[RenderableType] = []
-    group: object = None
-    for row in rows:
-        here = (row.get("step"), row.get("group"))
-        if here != group:
-            group = here
-            head = Text(f"step {here[0]}, {clean(str(row.get('sample_id')))}")
-            parts += [Rule(head, align="left"), _question(row)]
-        head = Text(f"rollout {row.get('rollout')}", style="bold")
-        parts += [Text(), head, colour(str(row.get("text", "")), grammar)]
-        if row.get("finished") is False:
-            parts.append(Text("… cut at the longest length", style=OUTSIDE))
-        parts += [_rewards(row), *_judge(row)]
+    for (step, _), (first, *more) in groupby(rows, key=lambda row: (row.get("step"), row.get("group"))):
+        head = Text(f"step {step}, {clean(str(first.get('sample_id')))}")
+        parts += [Rule(head, align="left"), _question(first)]
+        for row in (first, *more):
+            head = Text(f"rollout {row.get('rollout')}", style="bold")
+            parts += [Text(), head, colour(str(row.get("text", "")), grammar)]
+            if row.get("finished") is False:
+                parts.append(Text("… cut at the longest length", style=OUTSIDE))
+            parts += [_rewards(row), *_judge(row)]
     return Group(*parts)
 
 
@@ -189,9 +182,7 @@ def _rewards(row: Mapping[str, Any]) -> Table:
     table.add_column("")
     for head in (*_PARTS, "advantage", "tokens"):
         table.add_column(head, justify="right")
-    keys = [key.removeprefix("total_") for key in rewards if key.startswith("total_")]
-    if set(keys) <= set(_STREAMS):  # else another grammar: its streams alone
-        keys = list(_STREAMS)
+    keys = [key.removeprefix("total_") for key in rewards if key.startswith("total_")] or list(_STREAMS)
     for key in keys:
         cells = [_figure(rewards, f"{part}_{key}") for part in _PARTS]
         name = _STREAMS.get(key, clean(key))

@@ -23,8 +23,7 @@ from videop2r_data.trainer.data.batch import VIDEO, ModelInputs, PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import kernels, prepared
 from videop2r_data.trainer.model.weights import bare
-from videop2r_data.trainer.rollout.decode import ROOM, Rows
-from videop2r_data.trainer.rollout.hf import LEAVE, draw
+from videop2r_data.trainer.rollout.hf import LEAVE, ROOM, Rows, draw
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import SamplingSpec
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.settings.rl import SamplingSpec
-
-if TYPE_CHECKING:
-    from videop2r_data.trainer.data.batch import PromptBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,6 @@ class RolloutEngine(Protocol):
     @property
     def room(self) -> int | None:
         """Tokens of prompt and completion that it takes; None: no limit but the model's."""
-        ...
 
     def generate(
         self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
@@ -61,15 +58,12 @@ class RolloutEngine(Protocol):
             BackendError: the engine is closed, or ended a rollout without an answer.
             RefusedError, AuthError, TransientError: what a server said, the last try included.
         """
-        ...
 
     def sync(self, net: Any) -> None:
         """Copy the weights of `net` into the engine; called after every update, by every process."""
-        ...
 
     def close(self) -> None:
         """Free what the engine holds; safe to call twice."""
-        ...
 
 
 def check_seeds(prompts: PromptBatch, group_size: int, seeds: Sequence[int]) -> None:

@@ -21,10 +21,11 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
+from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.weights import bare, policy_weights
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
@@ -32,19 +33,12 @@ from videop2r_data.trainer.rollout.vllm_requests import check_call, check_prompt
 from videop2r_data.trainer.rollout.vllm_worker import pack_head_again
 from videop2r_data.trainer.settings.rl import SamplingSpec, VllmSpec
 
-if TYPE_CHECKING:
-    from videop2r_data.trainer.data.batch import PromptBatch
-
 
 class VllmEngine:
     """vLLM in this process; see `RolloutEngine`.
 
-    Args:
-        net: the policy, wrapped or not; its weights are handed over at once.
-        tokenizer: its tokenizer.
-        spec: how to draw.
-        settings: how vLLM runs.
-        model, revision: the checkpoint's folder or Hub id: configuration and processor come from there.
+    The weights of `net` are handed over at once; configuration and processor come from `model`, a folder or a
+    Hub id.
 
     Raises:
         MissingExtraError: vLLM is not installed.
@@ -77,12 +71,10 @@ class VllmEngine:
         self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
     ) -> list[RolledOut]:
         """G completions of each prompt; see `RolloutEngine.generate`."""
-        check_call(prompts, group_size, seeds, self._spec, self.room)
-        if not seeds:
-            return []
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        check_call(prompts, group_size, seeds, self._spec, self.room)
         fields = {**self._fields, "detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY}
         if self._settings.sleep == 2 and "weights" in self._asleep:
             self.sync(self._net)  # no update since: the same weights once more
@@ -101,8 +93,11 @@ class VllmEngine:
             while engine.has_unfinished_requests():
                 for output in engine.step():
                     if output.finished:
-                        row = rows[output.request_id]
-                        done[row] = self._completion(output.outputs[0])
+                        row, one = rows[output.request_id], output.outputs[0]
+                        ids, logps = one.token_ids, None
+                        if self._records:
+                            logps = [step[i].logprob for i, step in zip(ids, one.logprobs, strict=True)]
+                        done[row] = rolled_out(ids, one.finish_reason, self._tokens, logps)
                         if ended is not None:
                             ended(row, done[row])
         except BaseException:
@@ -165,12 +160,6 @@ class VllmEngine:
         (ready,) = renderer.render_cmpl([parsed], renderer.default_chat_tok_params)
         check_prompt(prompts, b, ready["prompt_token_ids"])
         return ready
-
-    def _completion(self, output: Any) -> RolledOut:
-        ids, logps = output.token_ids, None
-        if self._records:
-            logps = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
-        return rolled_out(ids, output.finish_reason, self._tokens, logps)
 
 
 def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logprobs_mode: str | None) -> Any:

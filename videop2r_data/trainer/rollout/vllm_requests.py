@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from videop2r_data.errors import BackendError, ConfigError
+from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.rollout.base import RolledOut, Tokens, check_seeds
 from videop2r_data.trainer.settings.rl import SamplingSpec
-
-if TYPE_CHECKING:
-    from videop2r_data.trainer.data.batch import PromptBatch
 
 
 def sampling_fields(spec: SamplingSpec, tokens: Tokens, *, bias: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import torch
@@ -29,16 +29,13 @@ from videop2r_data.backends import FIXED_SIZE, content_parts, frames_array, vllm
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.media import encode_frames
 from videop2r_data.schemas import Frames, MediaSpec
+from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.weights import bare
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import check_call, check_prompt, rolled_out, sampling_fields
 from videop2r_data.trainer.rollout.vllm_sync import RPC, EngineTransfer, FolderTransfer, Http
 from videop2r_data.trainer.settings.rl import EXTENSION, SamplingSpec, VllmSpec
-
-if TYPE_CHECKING:
-    from videop2r_data.trainer.data.batch import PromptBatch
-
 
 CHAT = "/v1/chat/completions"
 WORLD = "/get_world_size"
@@ -51,13 +48,7 @@ _CACHES = ("/reset_prefix_cache", "/reset_encoder_cache", "/reset_mm_cache")
 
 
 class VllmServerEngine:
-    """A running vLLM server; see `RolloutEngine`.
-
-    Args:
-        net: the policy, wrapped or not; its weights are handed over at once.
-        tokenizer: its tokenizer.
-        spec: how to draw.
-        settings: where the server is and how weights travel.
+    """A running vLLM server; see `RolloutEngine`. The weights of `net` are handed over at once.
 
     Raises:
         ConfigError: no address, no developer mode, nowhere to put weights.
@@ -70,8 +61,8 @@ class VllmServerEngine:
         self._http = Http(settings)
         config = bare(net).config
         self._tokens = Tokens.of(config, tokenizer)
-        self._model, served = _served(self._http)
-        mode, self._packs = _told(self._http, tied=getattr(config, "tie_word_embeddings", False))
+        tied = getattr(config, "tie_word_embeddings", False)
+        self._model, served, mode, self._packs = _told(self._http, tied=tied)
         self._records = mode is not None and mode == spec.logprobs_mode
         self.room = min(settings.max_model_len, served)
         self._fields = sampling_fields(spec, self._tokens, bias=LOWEST_BIAS)
@@ -159,13 +150,16 @@ class VllmServerEngine:
         return orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)  # tokens are keys of `logit_bias`
 
 
-def _served(http: Http) -> tuple[str, int]:
-    """The name that the server has for its model, and how many tokens it takes.
+def _told(http: Http, *, tied: bool) -> tuple[str, int, str | None, bool]:
+    """The name of the server's model, how many tokens it takes, which log-probabilities it tells (None: not
+    said), and whether its packed copy of the output layer has to be renewed after an update: on a CPU,
+    where that layer is `tied` to the embedding.
 
     Raises:
-        ConfigError: the server runs without the routes for weights.
+        ConfigError: the server has no routes for weights, or workers that cannot renew that copy.
     """
     card = http.get("/v1/models")["data"][0]
+    name, room = str(card["id"]), int(card["max_model_len"])
     try:
         http.get(WORLD)
     except ConfigError:
@@ -173,26 +167,16 @@ def _served(http: Http) -> tuple[str, int]:
             f"the vLLM server at {http.url} takes no weights: it runs without developer mode",
             hint="start it with VLLM_SERVER_DEV_MODE=1 in its environment, on a private network",
         ) from None
-    return str(card["id"]), int(card["max_model_len"])
-
-
-def _told(http: Http, *, tied: bool) -> tuple[str | None, bool]:
-    """Which log-probabilities the server tells (None: it does not say), and whether a packed copy of the
-    output layer has to be renewed there: on a CPU, where that layer is `tied` to the embedding.
-
-    Raises:
-        ConfigError: it has to be, and the server's workers cannot.
-    """
     try:
         runs = http.get(INFO)["vllm_config"]
     except ConfigError:
         if tied:
             raise
-        return None, False
+        return name, room, None, False
     packs = tied and str(runs["device_config"].get("device")).startswith("cpu")
     if packs and runs["parallel_config"]["worker_extension_cls"] != EXTENSION:
         raise ConfigError(
             "a vLLM server on a CPU keeps an old copy of an output layer that shares the embedding's weight",
             hint=f"start it with --worker-extension-cls {EXTENSION}, this package in its environment",
         )
-    return (runs.get("model_config") or {}).get("logprobs_mode"), packs
+    return name, room, (runs.get("model_config") or {}).get("logprobs_mode"), packs

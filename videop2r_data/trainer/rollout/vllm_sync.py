@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 
 from videop2r_data.backends import backoff_s, server_message
@@ -77,7 +78,7 @@ class Http:
 
     def get(self, path: str) -> Any:
         """The answer to one GET."""
-        return asyncio.run(self._all("GET", path, [lambda: None]))[0]
+        return asyncio.run(self._all("GET", path, [lambda: None], None))[0]
 
     def post(self, path: str, body: Any = None) -> Any:
         """The answer to one POST."""
@@ -88,11 +89,7 @@ class Http:
         comes, so that few are in memory at once; `then` is told place and answer of each as it comes."""
         return asyncio.run(self._all("POST", path, bodies, then))
 
-    async def _all(
-        self, method: str, path: str, bodies: Sequence[Body], then: Told | None = None
-    ) -> list[Any]:
-        import aiohttp
-
+    async def _all(self, method: str, path: str, bodies: Sequence[Body], then: Told | None) -> list[Any]:
         gate = asyncio.Semaphore(self._spec.concurrency)
         async with aiohttp.ClientSession(
             headers=self._headers,
@@ -130,8 +127,6 @@ class Http:
             attempt += 1
 
     async def _try(self, session: Any, method: str, path: str, data: bytes | None) -> Any:
-        import aiohttp
-
         try:
             async with session.request(method, self.url + path, data=data, allow_redirects=False) as answer:
                 raw = await answer.read()
@@ -259,9 +254,9 @@ class EngineTransfer:
         from vllm.distributed.weight_transfer import HTTPVLLMWeightSyncClient, WeightTransferTrainerFactory
 
         client = HTTPVLLMWeightSyncClient(self._http.url, timeout=self._spec.timeout_s)
-        start = WeightTransferTrainerFactory.trainer_init
+        info = self._init_info()
         try:
-            return start(self._init_info(), client=client, source=self._source)
+            return WeightTransferTrainerFactory.trainer_init(info, client=client, source=self._source)
         except P2RError:
             raise
         except Exception as error:  # requests, NCCL and vLLM each have errors of their own
@@ -281,13 +276,9 @@ class EngineTransfer:
             return IPCTrainerInitInfo(rank=rank, packed=spec.packed)
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-        return NCCLTrainerInitInfo(
-            rank=rank,
-            master_address=spec.master_address,
-            master_port=spec.master_port,
-            world_size=int(self._http.get("/get_world_size")["world_size"]) + 1,
-            packed=spec.packed,
-        )
+        world = int(self._http.get("/get_world_size")["world_size"]) + 1
+        where = {"master_address": spec.master_address, "master_port": spec.master_port}
+        return NCCLTrainerInitInfo(rank=rank, world_size=world, packed=spec.packed, **where)
 
 
 def make_source(net: Any, dtype: Any = None) -> Any:
