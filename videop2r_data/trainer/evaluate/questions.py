@@ -46,11 +46,10 @@ def evaluate(
     ranks: Ranks | None = None,
     keep: Callable[[Sequence[EvalRow]], object] | None = None,
 ) -> EvalReport:
-    """Evaluate a policy; callable from a training loop, in every process alike.
+    """Evaluate a policy; callable from a training loop, in every process alike, each gets the same report.
 
     Args:
-        net: the policy, wrapped or not; not looked at if an `engine` is given.
-        processor: its processor.
+        net, processor: the policy, wrapped or not; `net` is not looked at if an `engine` is given.
         examples: the held-out questions, the same in every process.
         data: how media are sampled, the prompt and the style.
         spec: how to draw and to grade.
@@ -58,9 +57,6 @@ def evaluate(
         engine: draws the completions as `spec.sampling` says; None: the policy itself.
         ranks: None: as `torch.distributed` was set up.
         keep: is given the rows of this process, a batch as soon as it is whole.
-
-    Returns:
-        the same report in every process.
 
     Raises:
         ConfigError: settings that do not fit the model.
@@ -179,15 +175,8 @@ class HeldOut:
         if judge is None and first and all(example.scene is not None for example in first):
             judge = DemoJudge()
         self._data, self._spec, self._run = data, spec or EvalSpec(), run
-        self._evaluate = partial(
-            evaluate,
-            processor=processor,
-            examples=self.examples,
-            data=data,
-            spec=self._spec,
-            judge=judge,
-            engine=engine,
-        )
+        told: dict[str, Any] = {"data": data, "spec": self._spec, "judge": judge, "engine": engine}
+        self._evaluate = partial(evaluate, processor=processor, examples=self.examples, **told)
 
     def __call__(self, net: Any, step: int) -> dict[str, float]:
         """Metrics `eval/...` of the policy (wrapped or not) as it is now; `step` names the folder of rows."""
@@ -195,9 +184,16 @@ class HeldOut:
         if self._run is None:
             return self._evaluate(net, ranks=ranks).metrics()
         folder = self._run / "eval" / f"step-{step:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # What an earlier attempt left goes: its rows may come from other weights (a changed recipe).
         mine = folder / f"rows-{ranks.rank:04d}.jsonl"
-        _clear(folder, mine, ranks)
+        mine.unlink(missing_ok=True)
         if ranks.rank == 0:
+            (folder / "report.json").unlink(missing_ok=True)
+            for path in folder.glob("rows-*.jsonl"):
+                number = path.stem.removeprefix("rows-")
+                if number.isdecimal() and int(number) >= ranks.world:  # of a process that is no longer there
+                    path.unlink(missing_ok=True)
             _write_json(folder / "settings.json", settings_of(self._spec, self._data, step=step))
 
         def keep(rows: Sequence[EvalRow]) -> None:
@@ -209,19 +205,6 @@ class HeldOut:
         if ranks.rank == 0:
             _write_json(folder / "report.json", report.model_dump(mode="json"))
         return report.metrics()
-
-
-def _clear(folder: Path, mine: Path, ranks: Ranks) -> None:
-    """Remove what an earlier attempt left: its rows may come from other weights (a changed recipe)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mine.unlink(missing_ok=True)
-    if ranks.rank == 0:
-        (folder / "report.json").unlink(missing_ok=True)
-        # Rows of processes that are no longer there; the others remove their own.
-        for path in folder.glob("rows-*.jsonl"):
-            number = path.stem.removeprefix("rows-")
-            if number.isdecimal() and int(number) >= ranks.world:
-                path.unlink(missing_ok=True)
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from videop2r_data.schemas import DataType, Model, Policy, ProblemType, ProcessTrace, Unit
@@ -28,7 +28,6 @@ class EvalRow(Model):
     skipped: str = ""
     """Why it was not asked (a bad clip, a prompt too long); empty if it was."""
     text: str = ""
-    """The completion."""
     finished: bool = True
     """The end token was drawn; False: `max_new_tokens` came first."""
     answer: str | None = None
@@ -42,7 +41,6 @@ class EvalRow(Model):
     fault: str | None = None
     observation: str | None = None
     sufficient: bool | None = None
-    """The judge's verdict on the observation."""
     judge_reason: str = ""
     """Reason of the verdict; empty if no judge was asked."""
     judge_words: str = ""
@@ -112,12 +110,11 @@ def graded_row(
 
 
 class Lengths(Model):
-    """Tokens per completion, means over the completions that could be split into processes."""
+    """Tokens per completion: means over those that could be split into processes; `all`: over every one."""
 
     perception: CountedEstimate | None
     reasoning: CountedEstimate | None
     all: CountedEstimate | None
-    """Of every completion, the closing token included."""
 
 
 class EvalReport(Model):
@@ -134,7 +131,6 @@ class EvalReport(Model):
     """Unweighted mean of the accuracies of the problem types."""
     accuracy_by_type: dict[str, CountedEstimate]
     accuracy_by_media: dict[str, CountedEstimate]
-    """Over video, image and text."""
     unscored: int
     """Asked questions whose reference cannot be used."""
     sufficiency: CountedEstimate | None
@@ -154,7 +150,7 @@ class EvalReport(Model):
     """Share whose end token was drawn."""
     lengths: Lengths
     level: float
-    """Of all intervals."""
+    """Of the intervals."""
 
     def metrics(self) -> dict[str, float]:
         """Flat keys for `metrics.jsonl`; undetermined ones are left out."""
@@ -173,6 +169,11 @@ class EvalReport(Model):
 def summarise(rows: Iterable[EvalRow], spec: EvalSpec) -> EvalReport:
     """The aggregates of all rows; their order makes no difference."""
 
+    every = sorted(rows, key=lambda row: row.index)
+    asked = [row for row in every if not row.skipped]
+    judged = [row for row in asked if row.judge_reason]
+    whole = [row for row in asked if row.tokens_p + row.tokens_r]
+
     def mean(values: Iterable[float | None]) -> CountedEstimate | None:
         known = [value for value in values if value is not None]
         return estimate_mean(known, level=spec.level, resamples=spec.resamples, seed=spec.seed)
@@ -181,16 +182,12 @@ def summarise(rows: Iterable[EvalRow], spec: EvalSpec) -> EvalReport:
         known = [flag for flag in flags if flag is not None]
         return estimate_share(sum(known), len(known), level=spec.level)
 
-    def accuracy(some: Sequence[EvalRow], field: str) -> dict[str, CountedEstimate]:
-        kinds = sorted({getattr(row, field).value for row in some})
-        found = {kind: mean(r.score for r in some if getattr(r, field).value == kind) for kind in kinds}
+    def accuracy(field: str) -> dict[str, CountedEstimate]:
+        kinds = sorted({getattr(row, field).value for row in asked})
+        found = {kind: mean(r.score for r in asked if getattr(r, field).value == kind) for kind in kinds}
         return {kind: estimate for kind, estimate in found.items() if estimate is not None}
 
-    every = sorted(rows, key=lambda row: row.index)
-    asked = [row for row in every if not row.skipped]
-    judged = [row for row in asked if row.judge_reason]
-    whole = [row for row in asked if row.tokens_p + row.tokens_r]
-    by_type = accuracy(asked, "problem_type")
+    by_type = accuracy("problem_type")
     return EvalReport(
         questions=len(every),
         asked=len(asked),
@@ -198,7 +195,7 @@ def summarise(rows: Iterable[EvalRow], spec: EvalSpec) -> EvalReport:
         accuracy=mean(row.score for row in asked),
         accuracy_macro=sum(e.value for e in by_type.values()) / len(by_type) if by_type else None,
         accuracy_by_type=by_type,
-        accuracy_by_media=accuracy(asked, "data_type"),
+        accuracy_by_media=accuracy("data_type"),
         unscored=sum(row.score is None for row in asked),
         sufficiency=share(row.sufficient for row in judged),
         unjudged=dict(sorted(Counter(r.judge_reason for r in judged if r.sufficient is None).items())),

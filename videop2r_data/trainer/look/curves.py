@@ -1,7 +1,6 @@
 """Metrics of a run as curves over its steps, and which curves stand in which panel of a chart.
 
-A curve is a function of the step: where a step occurs twice (a run resumed from a checkpoint), its last line
-counts. Values that are not finite numbers are gaps, never 0.
+Values that are not finite numbers are gaps, never 0.
 """
 
 from __future__ import annotations
@@ -100,8 +99,7 @@ class RunCurves:
 def read_curves(run: Path, name: str = "") -> RunCurves:
     """The curves in a run's folder, or in its `metrics.jsonl` itself; an empty `name` is that of the folder.
 
-    Raises:
-        SourceError: there is no such file, or no step in it.
+    SourceError: there is no such file, or no step in it.
     """
     path = run if run.is_file() else run / METRICS
     rows, damaged = read_lines(path)
@@ -112,12 +110,7 @@ def read_curves(run: Path, name: str = "") -> RunCurves:
 
 
 def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
-    """The curves of all numeric keys.
-
-    >>> found = curves_of([{"step": 1, "kl": 0.5}, {"step": 2, "kl": 0.7}, {"step": 2, "kl": 0.6}])
-    >>> found["kl"].values.tolist()
-    [0.5, 0.6]
-    """
+    """The curves of all numeric keys; where a step occurs twice (a run was resumed), its last line counts."""
     points: dict[str, dict[float, float]] = {}
     for row in rows:
         numbers = {key: number for key, value in row.items() if (number := _number(value)) is not None}
@@ -161,12 +154,7 @@ def smooth(curve: Curve, window: float | None = None) -> Array:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Mean over runs (seeds) at each step that all of them have; NaN where one of them has a gap.
-
-    >>> a, b = Curve(np.array([1.0, 2.0]), np.array([0.0, 1.0])), Curve(np.array([2.0]), np.array([3.0]))
-    >>> mean_curve([a, b]).steps.tolist(), mean_curve([a, b]).values.tolist()
-    ([2.0], [2.0])
-    """
+    """Mean over runs (seeds) at each step that all of them have; NaN where one of them has a gap."""
     steps = reduce(np.intersect1d, (curve.steps for curve in curves))
     return Curve(steps, np.mean([curve.at(steps) for curve in curves], axis=0))
 
@@ -278,7 +266,6 @@ _COMPARED = (
 """What runs are compared by, one curve per panel, the streams side by side; `1` is the first stream."""
 _RARE = ("unscored/", "alarm/raised")
 """Drawn only where there were any."""
-_TOTAL = "reward/total_"
 
 
 def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
@@ -287,7 +274,8 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
     `split` them into one per curve for runs that are compared: the colour then tells the run.
     """
     rl = any(run.kind == "rl" for run in runs)
-    found = {key.removeprefix(_TOTAL) for run in runs for key in run.curves if key.startswith(_TOTAL)}
+    totals = {key for run in runs for key in run.curves if key.startswith("reward/total_")}
+    found = {key.removeprefix("reward/total_") for key in totals}
     streams = sorted(found, key=lambda key: (key not in _PROCESS, key)) or list(_PROCESS)
     panels = [_panel(row, streams) for row in (*(_RL if rl else _SFT), *_HELD_OUT)]
     if rl and split:

@@ -60,7 +60,6 @@ FEW = 24
 _SPIKE = 6.0
 """How many times the value that nine in ten stay below; what is higher is a spike."""
 _NAME = 36
-"""Letters of a run's name that fit the legend."""
 
 Arms = dict[str, list[RunCurves]]
 """Label -> the runs that carry it (seeds of one setting)."""
@@ -152,8 +151,7 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
     """One figure of all panels; several runs under one label are drawn thin, their mean thick."""
     columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    wide = max(columns, 2) * WIDE
-    figure = blank_figure(look, wide=wide, high=rows * HIGH, head=HEAD, dpi=DPI, w_pad=0.06)
+    figure = blank_figure(look, wide=max(columns, 2) * WIDE, high=rows * HIGH, head=HEAD, dpi=DPI, w_pad=0.06)
     strokes = _strokes(look, panels)
     for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         if place >= len(panels):

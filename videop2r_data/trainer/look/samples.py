@@ -100,8 +100,7 @@ def _said(judged: Judged) -> dict[str, Any]:
 def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
     """The records of one step, the last of the run if none is named.
 
-    Raises:
-        SourceError: there is no such file or no such step.
+    SourceError: there is no such file or no such step.
     """
     path = run / SAMPLES
     rows = [row for row in read_lines(path)[0] if isinstance(row.get("step"), int)]

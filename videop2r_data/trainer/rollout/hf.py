@@ -119,15 +119,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 class Rows:
     """N rows during decode: each of the prompts lo to hi - 1 of a batch is prefilled once, and gives G rows.
 
-    Args:
-        core: the model with its head.
-        batch: the prompts with their media.
-        lo, hi: which of them.
-        group_size: G.
-        length: longest completion in tokens.
-
-    Attributes:
-        logits: [N, V] of each row's next token.
+    `core` is the model with its head, `length` that of the longest completion in tokens; `logits`: [N, V], of
+    each row's next token.
     """
 
     def __init__(
@@ -196,29 +189,22 @@ class WholeCopy:
 
     def __init__(self, net: Any) -> None:
         from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        from transformers.modeling_utils import local_torch_dtype
 
         core = bare(net)
         config = deepcopy(core.config)
         weight = next(core.parameters())
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(weight.dtype)
-        try:
-            # Not from_pretrained: under ZeRO-3 it would shard this copy too.
-            with torch.device(weight.device):
-                made = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
-        finally:
-            torch.set_default_dtype(before)
+        # Not from_pretrained: under ZeRO-3 it would shard this copy too.
+        with local_torch_dtype(weight.dtype), torch.device(weight.device):
+            made = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
         number_behind_clips(made)
         multiply_patches(made)
         self.net = made.eval().requires_grad_(False)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def load(self, net: Any) -> None:
-        """Take over the policy's weights, adapters added in; every rank must call it.
-
-        Raises:
-            ConfigError: the policy has weights that the copy has not, or the reverse.
-        """
+        """Take over the policy's weights, adapters added in; every rank must call it. ConfigError: the policy
+        has weights that the copy has not, or the reverse."""
         mine = dict(self.net.named_parameters())
         for name, weight in policy_weights(net):
             if name not in mine:

@@ -86,7 +86,7 @@ class VllmEngine:
             for row, seed in enumerate(seeds):
                 b, g = divmod(row, group_size)
                 if g == 0:
-                    ready = self._prepared(prompts, b)
+                    ready = _prepared(engine, prompts, b)
                 name = f"rollout-{next(self._numbers)}"
                 engine.add_request(name, ready, SamplingParams(**fields, seed=seed))
                 rows[name] = row
@@ -112,10 +112,8 @@ class VllmEngine:
         return [done[row] for row in range(len(rows))]
 
     def sync(self, net: Any) -> None:
-        """Hand the policy's weights over and forget what the old ones computed.
-
-        With sharded weights this is a collective: every rank calls it.
-        """
+        """Hand the policy's weights over and forget what the old ones computed; with sharded weights every
+        rank calls it."""
         llm = self._open()
         self._net = net
         self._wake("weights")
@@ -150,16 +148,16 @@ class VllmEngine:
                 self._open().wake_up([part])
                 self._asleep.discard(part)
 
-    def _prepared(self, prompts: PromptBatch, b: int) -> Any:
-        """Prompt b as vLLM's processor makes it."""
-        from vllm.renderers.inputs.preprocess import parse_model_prompt
 
-        engine = self._open().llm_engine
-        renderer = engine.renderer
-        parsed = parse_model_prompt(engine.model_config, vllm_prompt(prompts.texts[b], prompts.frames[b]))
-        (ready,) = renderer.render_cmpl([parsed], renderer.default_chat_tok_params)
-        check_prompt(prompts, b, ready["prompt_token_ids"])
-        return ready
+def _prepared(engine: Any, prompts: PromptBatch, b: int) -> Any:
+    """Prompt b as vLLM's processor makes it."""
+    from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+    renderer = engine.renderer
+    parsed = parse_model_prompt(engine.model_config, vllm_prompt(prompts.texts[b], prompts.frames[b]))
+    (ready,) = renderer.render_cmpl([parsed], renderer.default_chat_tok_params)
+    check_prompt(prompts, b, ready["prompt_token_ids"])
+    return ready
 
 
 def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logprobs_mode: str | None) -> Any:
@@ -206,10 +204,8 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logpr
 
 @contextmanager
 def _own_groups_only() -> Iterator[None]:
-    """Within the block an engine that stops leaves the trainer's process group standing.
-
-    An engine assumes that it owns its process, and destroys the default group of torch.distributed.
-    """
+    """Within the block an engine that stops leaves the trainer's process group standing; an engine assumes
+    that it owns its process, and destroys the default group of torch.distributed."""
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):

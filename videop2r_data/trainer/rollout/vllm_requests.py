@@ -74,9 +74,8 @@ def rolled_out(
 ) -> RolledOut:
     """One completion as vLLM returned it, never tokenised again.
 
-    Raises:
-        BackendError: it ended for a reason that no rollout has, holds a token that may not be drawn, or has
-            another number of log-probabilities than of tokens.
+    BackendError: it ended for a reason that no rollout has, holds a token that may not be drawn, or has
+    another number of log-probabilities than of tokens.
     """
     drawn = list(ids)
     finished = drawn[-1:] == [tokens.end]

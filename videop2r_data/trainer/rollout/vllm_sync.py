@@ -1,8 +1,7 @@
 """The HTTP client of a vLLM server, and the three ways in which the policy's weights reach it.
 
-- *folder*: safetensors in a folder that both sides see, then vLLM's `reload_weights` through
-  `/collective_rpc`. Works on every device and with any number of server GPUs; costs one write and one read of
-  the weights (in `/dev/shm` on one host: at the speed of memory).
+- *folder*: safetensors, then vLLM's `reload_weights` through `/collective_rpc`. Works on every device; costs
+  one write and one read of the weights (in `/dev/shm` on one host: at the speed of memory).
 - *nccl*: vLLM's weight transfer, a broadcast from the first training process to all workers of the server.
 - *ipc*: the same for a server that shares the trainer's GPU: handles to the trainer's memory.
 
@@ -55,8 +54,7 @@ class Http:
 
     Raises:
         ConfigError: no address, or the variable with the key is not set; of a call: no such route.
-        TransientError: (of a call) the server did not answer, the last try included.
-        RefusedError, AuthError: (of a call) it refused the request, or the key.
+        TransientError, RefusedError, AuthError: of a call: no answer at the last try; request or key refused.
     """
 
     def __init__(self, spec: VllmSpec) -> None:
@@ -180,26 +178,27 @@ class FolderTransfer:
     def send(self, net: Any) -> None:
         """Write, have it read, drop what was written the time before."""
         self._count += 1
+        folder = self._root / f"weights-{self._count:06d}"
         weights = policy_weights(net, self._dtype)
+
+        def hand_over() -> None:
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+            folder.mkdir(parents=True)
+            write_weights(folder, weights)
+            self._http.post(RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
+            self.close()
+            self._last = folder
+
         ranks = Ranks.here()
         if ranks.rank != 0 and sharding(net) is not None:
             deque(weights, 0)  # every rank takes part in gathering
-        ranks.first_then_all(lambda: self._hand_over(weights))
+        ranks.first_then_all(hand_over)
 
     def close(self) -> None:
         """Remove the files."""
         if self._last is not None:
             shutil.rmtree(self._last, ignore_errors=True)
         self._last = None
-
-    def _hand_over(self, weights: Iterator[tuple[str, Any]]) -> None:
-        folder = self._root / f"weights-{self._count:06d}"
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        folder.mkdir(parents=True)
-        write_weights(folder, weights)
-        self._http.post(RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
-        self.close()
-        self._last = folder
 
 
 def write_weights(folder: Path, weights: Iterator[tuple[str, Any]], *, shard_bytes: int = SHARD_BYTES) -> int:
@@ -222,8 +221,7 @@ def write_weights(folder: Path, weights: Iterator[tuple[str, Any]], *, shard_byt
 class EngineTransfer:
     """vLLM's own weight transfer (`nccl` or `ipc`), set up at the first send.
 
-    Raises:
-        MissingExtraError: vLLM is not installed beside the trainer.
+    MissingExtraError: vLLM is not installed beside the trainer.
     """
 
     def __init__(self, http: Http, spec: VllmSpec, dtype: Any) -> None:
@@ -289,9 +287,6 @@ def make_source(net: Any, dtype: Any = None) -> Any:
     """
     from vllm.distributed.weight_transfer import ParamMeta, WeightSource
 
-    def start(self: Any) -> None:
-        self.net = net
-
     def metas(self: Any) -> list[Any]:
         return [ParamMeta(*meta) for meta in weight_metas(self.net, dtype)]
 
@@ -299,6 +294,6 @@ def make_source(net: Any, dtype: Any = None) -> Any:
         return policy_weights(self.net, dtype)
 
     newer = hasattr(WeightSource, "iter_full")
-    members = {"__init__": start, "__iter__": pairs, "iter_full": pairs}
-    members["metadata"] = cached_property(metas) if newer else metas  # type: ignore[assignment]
+    members: dict[str, Any] = {"net": net, "__iter__": pairs, "iter_full": pairs}
+    members["metadata"] = cached_property(metas) if newer else metas
     return type("PolicySource", (WeightSource,), members)()
