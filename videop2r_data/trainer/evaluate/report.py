@@ -118,7 +118,7 @@ class Lengths(Model):
 
 
 class EvalReport(Model):
-    """Aggregates of an evaluation; None where no question decides."""
+    """Aggregates of an evaluation, named as in its rows; None where no question decides."""
 
     questions: int
     """Questions of the evaluation, asked or not."""
@@ -143,11 +143,9 @@ class EvalReport(Model):
     mismatch: CountedEstimate | None
     """Share of completions whose think segment settles on another answer, of those where a rule decides."""
     format: CountedEstimate | None
-    """Share with the whole template of its style."""
     format_p: CountedEstimate | None
     format_r: CountedEstimate | None
     finished: CountedEstimate | None
-    """Share whose end token was drawn."""
     lengths: Lengths
     level: float
     """Of the intervals."""

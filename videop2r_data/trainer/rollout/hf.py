@@ -192,11 +192,10 @@ class WholeCopy:
         from transformers.modeling_utils import local_torch_dtype
 
         core = bare(net)
-        config = deepcopy(core.config)
         weight = next(core.parameters())
         # Not from_pretrained: under ZeRO-3 it would shard this copy too.
         with local_torch_dtype(weight.dtype), torch.device(weight.device):
-            made = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
+            made = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(core.config)](deepcopy(core.config))
         number_behind_clips(made)
         multiply_patches(made)
         self.net = made.eval().requires_grad_(False)

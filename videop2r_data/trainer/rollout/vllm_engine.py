@@ -19,9 +19,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
+import torch
 
 from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
@@ -114,11 +118,13 @@ class VllmEngine:
     def sync(self, net: Any) -> None:
         """Hand the policy's weights over and forget what the old ones computed; with sharded weights every
         rank calls it."""
+        from vllm.platforms import current_platform
+
         llm = self._open()
         self._net = net
         self._wake("weights")
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy_weights(net)})
-        if _is_cpu():
+        if current_platform.is_cpu():
             llm.apply_model(pack_head_again)
         if not llm.reset_prefix_cache():
             raise BackendError("vLLM did not empty its prefix cache: requests are still running")
@@ -169,6 +175,7 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logpr
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     try:
         from vllm import LLM
+        from vllm.platforms import current_platform
     except ImportError:
         raise MissingExtraError("vLLM", "vllm") from None
     dtype: str = settings.dtype
@@ -183,7 +190,7 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logpr
         "seed": 0,
         "logprobs_mode": logprobs_mode or "raw_logprobs",
     }
-    if _is_cpu():
+    if current_platform.is_cpu():
         # A prompt in one piece: where one with a seed is computed in several, vLLM winds its random generator
         # back, which CPU generators cannot do, and the engine dies (seen with 0.32).
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": settings.max_model_len}
@@ -193,13 +200,19 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logpr
     arguments |= settings.engine
     if settings.sleep:
         arguments["enable_sleep_mode"] = True
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    python, arrays = random.getstate(), np.random.get_state()
     try:
-        return LLM(model=model, revision=revision, dtype=dtype, generation_config="vllm", **arguments)
+        with torch.random.fork_rng(devices=devices):  # a starting engine seeds all global generators
+            return LLM(model=model, revision=revision, dtype=dtype, generation_config="vllm", **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"vLLM cannot start {model!r}: {' '.join(str(error).split())[:300]}",
             hint="check engine, memory and max_model_len of vllm against vLLM's engine arguments",
         ) from error
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
 
 
 @contextmanager
@@ -220,9 +233,3 @@ def _own_groups_only() -> Iterator[None]:
         yield
     finally:
         core.cleanup_dist_env_and_memory = original
-
-
-def _is_cpu() -> bool:
-    from vllm.platforms import current_platform
-
-    return bool(current_platform.is_cpu())
