@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,14 +174,14 @@ class HeldOut:
         if judge is None and first and all(example.scene is not None for example in first):
             judge = DemoJudge()
         self._data, self._spec, self._run = data, spec or EvalSpec(), run
-        told: dict[str, Any] = {"data": data, "spec": self._spec, "judge": judge, "engine": engine}
-        self._evaluate = partial(evaluate, processor=processor, examples=self.examples, **told)
+        self._told: dict[str, Any] = {"processor": processor, "examples": self.examples, "data": data}
+        self._told |= {"spec": self._spec, "judge": judge, "engine": engine}
 
     def __call__(self, net: Any, step: int) -> dict[str, float]:
         """Metrics `eval/...` of the policy (wrapped or not) as it is now; `step` names the folder of rows."""
         ranks = Ranks.here()
         if self._run is None:
-            return self._evaluate(net, ranks=ranks).metrics()
+            return evaluate(net, ranks=ranks, **self._told).metrics()
         folder = self._run / "eval" / f"step-{step:06d}"
         folder.mkdir(parents=True, exist_ok=True)
         # What an earlier attempt left goes: its rows may come from other weights (a changed recipe).
@@ -201,7 +200,7 @@ class HeldOut:
             with mine.open("ab") as file:
                 file.write(b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows))
 
-        report = self._evaluate(net, ranks=ranks, keep=keep)
+        report = evaluate(net, ranks=ranks, keep=keep, **self._told)
         if ranks.rank == 0:
             _write_json(folder / "report.json", report.model_dump(mode="json"))
         return report.metrics()

@@ -219,7 +219,7 @@ def write_weights(folder: Path, weights: Iterator[tuple[str, Any]], *, shard_byt
 
 
 class EngineTransfer:
-    """vLLM's own weight transfer (`nccl` or `ipc`), set up at the first send; needs vLLM beside the trainer."""
+    """vLLM's own weight transfer (`nccl` or `ipc`), set up at the first send; vLLM must be installed."""
 
     def __init__(self, http: Http, spec: VllmSpec, dtype: Any) -> None:
         self._http, self._spec, self._dtype = http, spec, dtype
