@@ -1,15 +1,11 @@
 """Rollouts from a vLLM server on GPUs of its own: token ids out, weights in after every update.
 
-    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --chat-template '{{ messages[0].content }}' \\
-        --chat-template-content-format string --trust-request-mm-kwargs --generation-config vllm \\
-        --limit-mm-per-prompt '{"image":1,"video":1}' --max-model-len 16384 --dtype bfloat16
-
-The developer mode opens the routes for weights and caches: whoever reaches them owns the model, so keep the
-port on a private network. The chat template passes the prompt through, which the trainer has rendered; the
-answer holds its token ids, which must be the trainer's. Clips travel as lossless PNG frames with their times
-(`--trust-request-mm-kwargs`): both sides see the same pixels. Chat completions with `return_token_ids` is the
-only route for this: `/v1/completions` takes no media, and `/inference/v1/generate` takes media but not the
-times of their frames (vLLM 0.32).
+docs/training.md has the command that starts it. Its developer mode opens the routes for weights and caches:
+whoever reaches them owns the model, so keep the port on a private network. Its chat template passes the
+prompt through, which the trainer has rendered; the answer holds its token ids, which must be the trainer's.
+Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`): both sides see the same
+pixels. Chat completions with `return_token_ids` is the only route for this: `/v1/completions` takes no
+media, and `/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
 
 One request asks for a whole group: the clip travels, is decoded and is encoded once. vLLM seeds rollout g
 with the group's first seed plus g: a rollout is still a pure function of the seeds, but draws other
