@@ -70,6 +70,25 @@ def test_no_group_of_a_pattern_is_possessive_or_atomic() -> None:
                 assert not re.search(r"\)[*?+}]\+|\(\?>", text), f"{named(path)}:{node.lineno}"
 
 
+RUNS_CODE = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+
+def test_nothing_is_evaluated_or_unpickled() -> None:
+    """Not even what the package packed itself: a rule with exceptions is not looked after."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{named(path)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Import):
+                assert not RUNS_CODE & {alias.name.split(".")[0] for alias in node.names}, where
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in RUNS_CODE, where
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec"}, where
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                safe = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert safe.get("weights_only") == "True", where
+
+
 def test_every_module_can_be_imported_without_an_extra() -> None:
     for module in pkgutil.walk_packages(videop2r_data.__path__, "videop2r_data."):
         if not module.name.endswith("__main__"):
