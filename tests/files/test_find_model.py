@@ -50,6 +50,14 @@ def test_a_name_that_is_meant_to_be_a_folder(name: str, said: str) -> None:
     assert caught.value.where == "model.model" and caught.value.hint
 
 
+def test_the_home_folder_is_written_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert find_model(str(here / "tiny"))
+    with pytest.raises(ConfigError, match="`~` is not expanded") as caught:
+        find_model("~/tiny")
+    assert caught.value.hint == f"write {here / 'tiny'}"
+
+
 def test_runs_is_nobody_on_the_hub_where_nothing_was_trained_yet(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,8 @@ def find_model(name: str, *, where: str = "model", revision: str | None = None) 
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if name.startswith("~"):  # whoever loads the model would take the name for a Hub id
+            raise ConfigError(f"`~` is not expanded in {name!r}", where=where, hint=f"write {folder}")
         if any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
             return True
         inner = folder / "final"
