@@ -156,8 +156,7 @@ def _failure(status: int, path: str, raw: bytes) -> Exception:
 # Weights: `send` is a collective, `close` frees what a transfer holds.
 
 
-RPC = "/collective_rpc"
-"""Calls a method on every worker of the server."""
+RPC = "/collective_rpc"  # calls a method on every worker of the server
 SHARD_BYTES = 2 * 2**30
 """Of one file, and of what is held in memory while it is written."""
 
