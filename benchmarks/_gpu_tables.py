@@ -33,6 +33,7 @@ def page(found: Mapping[str, Any]) -> str:
             "## Memory, highest in each phase, GiB",
             "",
             *_memory(steps),
+            *_of_what(parts),
         ]
     if checks := _lines(parts, "correct"):
         rows = [
@@ -117,3 +118,14 @@ def _number(value: float | None, missing: str = "-") -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
+
+
+def _of_what(parts: Mapping[str, Any]) -> list[str]:
+    """A sentence on what was measured, where it is not a card's memory."""
+    if all(machine["cuda"] for machine in _lines(parts, "machine")):
+        return []
+    return [
+        "",
+        "Without a card this is the memory of the whole process: interpreter and libraries are in every",
+        "column, and `p2r-train plan` does not count them.",
+    ]
