@@ -85,9 +85,12 @@ def test_without_frames_only_files_of_one_size_are_read(clips: Path, tmp_path: P
 
 
 def test_media_folders_may_be_named(clips: Path, tmp_path: Path) -> None:
+    # clips are looked for beside the folder of the rows too, where other tests keep theirs
+    rows = tmp_path / "apart" / "rows"
+    rows.mkdir(parents=True)
     for folder in ("pool", "bench"):
-        shutil.copy(clips / folder / f"{folder}.json", tmp_path)
-    said = str(tmp_path / "pool.json"), str(tmp_path / "bench.json")
+        shutil.copy(clips / folder / f"{folder}.json", rows)
+    said = str(rows / "pool.json"), str(rows / "bench.json")
     assert compared(tmp_path, *said).looked == ("identity", "text", "both")
     media = {"pool": clips / "pool", "": clips / "bench"}
     assert compared(tmp_path, *said, media=media).benches[0].bench["file"].found == 1
