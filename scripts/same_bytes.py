@@ -38,14 +38,22 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 CLOCK = re.compile(
     r"^time/|^(seconds|startup_s|rows_per_s|tokens_per_s|latency_s|peak_mb|wall_s|versions|stat|crc)$"
+    r"|^p(50|95)_s$|^calls_timed$"
 )
 """Keys of JSON documents whose values depend on the clock, on memory or on versions of libraries."""
-CHANCE = re.compile(r"[\d.]+ GB free|(?<=colours-)[0-9a-f]{8}\b")
-"""Words that depend on the disk, and names of evaluations, which hold the time stamps of the weights."""
+CHANCE = re.compile(r"[\d.]+ GB free|(?<=colours-)[0-9a-f]{8}\b|(?<=- seconds of an answer: ).*")
+"""What depends on disk and clock, and names of evaluations, which hold the time stamps of the weights."""
 COMMENTS = re.compile(r"(?m)^ *//.*\n|'sha256-[^']+'|&#x27;sha256-.*?&#x27;")
 """Comments in the gallery's script, and the hash of that script in the page's policy."""
-LEFT_OUT = ("*/export.lock", "*/.lock", "*/leases/*", "*/journal/allowances", "*/figures/curves.png")
-"""Who holds a folder, what running builds may still spend, and a figure with seconds in it."""
+LEFT_OUT = (
+    "*/export.lock",
+    "*/.lock",
+    "*/leases/*",
+    "*/journal/allowances",
+    "*/figures/curves.png",
+    "*/seconds.tsv",
+)
+"""Who holds a folder, what running builds may still spend, and files with seconds in them."""
 
 PARTS = ("demo", "real", "train")
 OBJECTIVES = ("grpo", "no-separation", "no-perception", "no-reasoning", "no-length", "t-grpo")
