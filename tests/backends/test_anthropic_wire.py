@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,21 +119,23 @@ def test_an_account_that_is_stopped_stops_the_run(code: str) -> None:
     ],
 )
 def test_errored_entries(kind: str, message: str, expected: type[BackendError]) -> None:
-    assert type(result_error(SimpleNamespace(type=kind, message=message))) is expected
+    assert type(result_error({"type": kind, "message": message})) is expected
 
 
 def test_an_answer_is_its_text_blocks() -> None:
     blocks = [
-        SimpleNamespace(type="thinking", thinking="hm"),
-        SimpleNamespace(type="text", text="a"),
-        SimpleNamespace(type="text", text="b"),
-        SimpleNamespace(type="text", text=None),
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b"},
+        {"type": "text", "text": None},
+        None,
     ]
-    usage = SimpleNamespace(input_tokens=3, output_tokens=-1, cache_read_input_tokens=None)
-    done = to_completion(SimpleNamespace(content=blocks, model="m", stop_reason=None, usage=usage))
+    usage = {"input_tokens": 3, "output_tokens": -1, "cache_read_input_tokens": None}
+    done = to_completion({"content": blocks, "model": "m", "stop_reason": None, "usage": usage})
     assert (done.text, done.finish_reason, done.usage.input_tokens) == ("ab", "other", 3)
     assert (done.usage.output_tokens, done.usage.cache_read_tokens) == (0, 0)
-    for broken in (None, "<html>", SimpleNamespace(content="x", model="m"), SimpleNamespace(content=[])):
+    broken: Any
+    for broken in (None, "<html>", {"content": "x", "model": "m"}, {"content": []}):
         with pytest.raises(TransientError, match="no message"):
             to_completion(broken)
 

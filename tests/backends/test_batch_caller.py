@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,6 @@ PRICE = Price(input=2.0, output=20.0)
 """At half of it a call of 100 output tokens holds a little over 0.001 USD."""
 
 
-class Going:
-    asked = False
-
-
 def ask(i: int) -> Request:
     return Request("judge", "m", (Message("user", f"q{i}"),), SamplingParams(max_tokens=100))
 
@@ -42,6 +38,8 @@ class Server:
         self.error, self.refuse = error, refuse
         self.batches: dict[str, list[str]] = {}
         self.before: Callable[[], object] | None = None
+
+    async def close(self) -> None: ...
 
     async def submit(self, requests: Sequence[Request]) -> str:
         if self.refuse is not None:
@@ -57,7 +55,7 @@ class Server:
     async def listing(self, *, created_after_s: float) -> list[BatchInfo]:
         return [await self.poll(name) for name in self.batches]
 
-    async def collect(self, batch_id: str) -> AsyncIterator[BatchResult]:
+    async def collect(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
         usage = Usage(input_tokens=10, output_tokens=10)
         for key in self.batches[batch_id]:
             done = Completion(text="Yes", finish_reason="stop", model="m-1", usage=usage, batched=True)
@@ -75,7 +73,7 @@ async def all_of(one: BatchCaller, n: int) -> list[str]:
 
 
 async def collect(one: BatchCaller) -> bool:
-    return await one.collect(wait=True, stop=Going(), tell=lambda _: None)
+    return await one.collect(wait=True, tell=lambda _: None)
 
 
 def test_asked_flushed_collected_and_found(tmp_path: Path) -> None:
@@ -214,6 +212,7 @@ def test_looks_at_the_server_grow_further_apart_until_the_run_is_stopped(
             async def rest(seconds: float) -> None:
                 pauses.append(seconds)
                 if len(pauses) == 9:
+                    one.stop()
                     raise StoppedError("asked to stop")
 
             monkeypatch.setattr(one, "_rest", rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +68,8 @@ class Server:
         self.lose = self.deaf = False
         self.on_submit: Callable[[], None] | None = None
 
+    async def close(self) -> None: ...
+
     async def submit(self, requests: Sequence[Request]) -> str:
         if self.on_submit is not None:
             self.on_submit()
@@ -87,7 +89,7 @@ class Server:
         infos = [await self.poll(b) for b in self.batches]
         return [i for i in infos if i.created_at_s >= created_after_s]
 
-    async def collect(self, batch_id: str) -> AsyncIterator[BatchResult]:
+    async def collect(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
         for key in self.batches[batch_id]:
             yield BatchResult(key, Completion(text=key, finish_reason="stop", model="m"), None)
 

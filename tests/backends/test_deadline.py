@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 
 import pytest
 
-from videop2r_data.backends.openai.client import Deadlines
+from videop2r_data.backends.http import Deadlines
 
 
 def test_late_calls_end_and_quick_ones_do_not() -> None:
@@ -72,3 +74,25 @@ def test_an_outer_timeout_wins_over_a_later_deadline() -> None:
         return "none"
 
     assert asyncio.run(main()) == "outer"
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
+    """An answer that came meanwhile is taken, and who still waits has as long as before."""
+
+    async def call(deadlines: Deadlines, answer: asyncio.Future[str]) -> str:
+        try:
+            with deadlines.call():
+                return await answer
+        except TimeoutError:
+            return "late"
+
+    async def main() -> list[str]:
+        loop, deadlines = asyncio.get_running_loop(), Deadlines(0.3)
+        came, never = loop.create_future(), loop.create_future()
+        calls = asyncio.gather(call(deadlines, came), call(deadlines, never))
+        await asyncio.sleep(0)
+        threading.Timer(0.5, loop.call_soon_threadsafe, (came.set_result, "answer")).start()
+        time.sleep(1.0)  # noqa: ASYNC251 - as SIGSTOP does
+        return list(await calls)
+
+    assert asyncio.run(main()) == ["answer", "late"]

@@ -280,6 +280,23 @@ def test_a_stop_ends_every_wait_and_gives_no_further_permit() -> None:
     asyncio.run(run())
 
 
+def test_a_permit_that_came_just_before_the_stop_is_not_used() -> None:
+    """The call that ends the run frees its permit first, and a waiting call is handed it."""
+
+    async def run() -> None:
+        limiter = AdaptiveLimiter(1)
+        ticket = await limiter.acquire()
+        waiting = asyncio.ensure_future(limiter.acquire())
+        await settle()
+        limiter.release(ticket)
+        limiter.stop()
+        with pytest.raises(StoppedError):
+            await waiting
+        assert limiter.in_flight == limiter.waiting == 0
+
+    asyncio.run(run())
+
+
 def test_a_pause_is_told_with_what_the_server_asked_for() -> None:
     async def run() -> None:
         clock = Clock()

@@ -42,7 +42,7 @@ def spec(kind: str) -> BackendSpec:
     return BackendSpec.model_validate({"kind": kind, "model": "m", "base_url": "http://localhost:1/v1"})
 
 
-@pytest.mark.parametrize("kind", ["openai", "anthropic", "vllm", "transformers"])
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini", "vllm", "transformers"])
 def test_each_kind_gives_its_backend(kind: str) -> None:
     backend = make_backend(spec(kind))
     assert isinstance(backend, Backend) and backend.model == "m"
@@ -111,7 +111,7 @@ def test_check_asks_the_entry_what_a_kind_needs(
 
 def test_what_an_entry_declares_is_checked_in_the_recipe(house: str) -> None:
     backend = {"kind": house, "model": "m"}
-    with pytest.raises(ValueError, match="batch: true needs kind anthropic, not 'house'"):
+    with pytest.raises(ValueError, match="batch: true needs kind openai or anthropic or gemini, not 'house'"):
         BackendSpec.model_validate(backend | {"batch": True})
     with pytest.raises(ValueError, match="'demo' or 'house'"):
         BackendSpec.model_validate(backend | {"kind": "hose"})

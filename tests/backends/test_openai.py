@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import re
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -275,6 +278,11 @@ class TestHeaders:
     def test_retry_after(self, headers: dict[str, str], seconds: float | None) -> None:
         assert retry_after_s(CIMultiDict(headers), now=40.0) == seconds
 
+    def test_a_date_counts_from_the_servers_own(self) -> None:
+        """However wrong the clock of this machine is."""
+        headers = {"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+        assert retry_after_s(headers, now=40.0) == 30.0
+
     @settings(deadline=None)
     @given(st.text(max_size=40))
     def test_no_header_breaks_it(self, text: str) -> None:
@@ -388,3 +396,54 @@ class TestSettings:
     def test_settings_that_do_not_exist(self, extra: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match="extra"):
             self.make(extra=extra)
+
+
+def test_a_connection_is_not_taken_before_its_last_answer_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call that begins in the very moment in which another question's answer is read takes another way."""
+    served: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+                assert length is not None
+                asked = orjson.loads(await reader.readexactly(int(length[1])))["messages"][0]["content"]
+                served.append(writer.get_extra_info("peername")[1])
+                text = "one" if asked == "two" else asked  # the second question gets the first answer
+                body = orjson.dumps(
+                    {"id": f"chatcmpl-{text:x>30}", "choices": [{"message": {"content": text}}]}
+                )
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body))
+                await asyncio.sleep(0.05)  # in two pieces: the last one gives the connection back
+                writer.write(body)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        spec = BackendSpec(kind="openai", base_url=f"http://127.0.0.1:{port}/v1", model="m", concurrency=2)
+        backend = OpenAIBackend(spec)
+        await backend.start()
+        assert (await backend.complete(request("one"))).text == "one"
+        third: list[asyncio.Task[Completion]] = []
+        received = ResponseHandler.data_received
+
+        def begin_then_receive(self: ResponseHandler, data: bytes) -> None:
+            if not third and not data.startswith(
+                b"HTTP"
+            ):  # its turn comes before that of whoever waits for these bytes
+                third.append(asyncio.get_running_loop().create_task(backend.complete(request("three"))))
+            received(self, data)
+
+        monkeypatch.setattr(ResponseHandler, "data_received", begin_then_receive)
+        with pytest.raises(TransientError, match="another question"):
+            await backend.complete(request("two"))
+        assert (await third[0]).text == "three"
+        await backend.close()
+        server.close()
+
+    asyncio.run(main())
+    first, second, other = served
+    assert first == second != other

@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import base64
 import binascii
+import itertools
 import json
 import re
 import time
@@ -136,6 +137,7 @@ class FakeAnthropic:
         api_key: str | None = None,
     ) -> None:
         self.answer, self.polls, self.outcome, self.api_key = answer, polls, outcome, api_key
+        self._ids = itertools.count(1)
         self.hidden_lists, self.reverse, self.skew_s, self.latency_s = 0, True, 0.0, 0.0
         self.stop_reason = "end_turn"
         self.mangle: Callable[[list[bytes]], list[bytes]] = lambda lines: lines
@@ -283,7 +285,7 @@ class FakeAnthropic:
         }
         self.cost_usd += share * sum(PRICES[name] * count for name, count in tokens.items()) / 1e6
         return {
-            "id": f"msg_{self.calls['messages']:06d}",
+            "id": f"msg_{next(self._ids):024d}",
             "type": "message",
             "role": "assistant",
             "model": params["model"],

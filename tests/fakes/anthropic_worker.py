@@ -1,6 +1,8 @@
 """A small build in a process of its own, made to be killed: submit batches, wait, write down every answer.
 
 python -m tests.fakes.anthropic_worker URL FOLDER COUNT [--die-after N]
+
+URL is that of a server of Anthropic's protocol, or the settings of any backend as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from videop2r_data.backends.anthropic.client import AnthropicBatches
+from videop2r_data.backends import make_batches
 from videop2r_data.backends.batch_log import BatchProgress, Event
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.backends.segments import FileLock
@@ -102,7 +104,10 @@ async def collect_all(
 
 async def main(url: str, folder: Path, count: int, die_after: int | None) -> None:
     answers = Answers(folder / "answers.jsonl", die_after)
-    backend = AnthropicBatches(BackendSpec(kind="anthropic", model="claude-test-3-7", base_url=url))
+    spec = BackendSpec(kind="anthropic", model="claude-test-3-7", base_url=url, batch=True)
+    if url.startswith("{"):
+        spec = BackendSpec.model_validate_json(url)
+    backend = make_batches(spec)
     runner = BatchRunner(backend, JsonlLog(folder / "log.jsonl"), settle_s=3.0, max_requests=50)
     while todo := [r for r in make_requests(count) if r.key not in answers]:
         await runner.submit(todo, answered=answers.__contains__)

@@ -106,6 +106,7 @@ class FakeServer:
         key: bearer key to insist on.
         models: ids that it lists; None: `model`; empty: it keeps no list (404).
         max_model_len: context length that the list names, as vLLM does.
+        names_calls: the id of an answer holds the `X-Request-Id` of its request, as vLLM's does.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class FakeServer:
         port: int = 0,
         models: list[str] | None = None,
         max_model_len: int | None = None,
+        names_calls: bool = False,
     ) -> None:
         self.latency = latency
         self.answer = answer
@@ -129,6 +131,7 @@ class FakeServer:
         self.port = port
         self.models = models
         self.max_model_len = max_model_len
+        self.names_calls = names_calls
         self.queue: deque[Reply] = deque()
         self.rule: Script | None = script if callable(script) else None
         if not callable(script):
@@ -213,7 +216,7 @@ class FakeServer:
         self.tokens.update(usage)
         return orjson.dumps(
             {
-                "id": "chatcmpl-" + call.digest[:16],
+                "id": "chatcmpl-" + (_named(call.headers) if self.names_calls else call.digest[:16]),
                 "object": "chat.completion",
                 "created": 0,
                 "model": self.model or _model_of(call.raw),
@@ -226,6 +229,14 @@ class FakeServer:
 
 
 _PLAIN = Reply()
+
+
+def _named(head: bytes) -> str:
+    """The id that a request brings."""
+    names = (
+        line for line in head.decode("latin-1").split("\r\n") if line.lower().startswith("x-request-id:")
+    )
+    return next(names).partition(":")[2].strip()
 
 
 def _usage(prompt: int, completion: int) -> dict[str, int]:
@@ -307,6 +318,8 @@ class _Connection(asyncio.Protocol):
             self._send(200, b"{}")
         elif path.endswith(b"/models"):
             self._list()
+        elif path == b"/health":
+            self._send(200, b"")
         else:
             self._send(404, b'{"error":{"message":"no such path"}}')
 

@@ -20,6 +20,7 @@ from .chat_input import frames_array as frames_array
 from .chat_input import number_behind_clips as number_behind_clips
 from .chat_input import video_metadata as video_metadata
 from .chat_input import vllm_prompt as vllm_prompt
+from .http import Deadlines as Deadlines
 from .journal import Journal as Journal
 from .judge_requests import AGAIN as AGAIN
 from .judge_requests import Asked as Asked
@@ -34,9 +35,11 @@ from .judge_requests import ask_verdict as ask_verdict
 from .judge_requests import asked_again as asked_again
 from .judge_requests import judge_request as judge_request
 from .judge_requests import messages as messages
+from .judge_requests import own_words as own_words
 from .judge_requests import to_model as to_model
 from .judge_requests import useless_verdict as useless_verdict
 from .make import Step as Step
+from .make import batch_scope as batch_scope
 from .make import make_backend as make_backend
 from .make import make_batch_caller as make_batch_caller
 from .make import make_batches as make_batches
@@ -47,6 +50,17 @@ from .money import cost_usd as cost_usd
 from .openai.wire import content_parts as content_parts
 from .openai.wire import server_message as server_message
 from .openai.wire import vllm_fields as vllm_fields
+from .segments import Begin as Begin
 from .segments import FileLock as FileLock
+from .segments import Writer as Writer
+from .segments import begin_segment as begin_segment
 from .segments import is_held as is_held
 from .spending import NANO as NANO
+from .store import Shipper as Shipper
+from .store import Store as Store
+from .store import add_segment as add_segment
+from .store import join as join
+from .store import mirror_of as mirror_of
+from .store import origin as origin
+from .store import pull as pull
+from .store import read_lines as read_lines

@@ -16,13 +16,13 @@ depend on the order of the events, so that logs of several machines may be merge
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from videop2r_data.errors import JournalError, RefusedError, TransientError
-from videop2r_data.schemas import BatchBackend, BatchInfo, BatchResult, Request, digest
+from videop2r_data.errors import BudgetError, JournalError, RefusedError, TransientError
+from videop2r_data.schemas import BatchBackend, BatchInfo, Request, digest
 
 Event = dict[str, Any]
 TicketStatus = Literal["submitting", "lost", "submitted", "collected", "abandoned"]
@@ -38,6 +38,10 @@ class BatchGoneError(RefusedError):
 
 class ShortResultsError(TransientError):
     """The results of an ended batch hold fewer requests than it had: cut off on the way, or by the server."""
+
+
+class NotRunError(TransientError):
+    """An ended batch ran no more than it has results for: what has none was not served."""
 
 
 class Lock(Protocol):
@@ -74,6 +78,8 @@ class Ticket:
     batch_id: str | None = None
     strength: int = 0
     """How much it takes to change the status (see `fold`)."""
+    scope: str = ""
+    """Whose batch it is; the steps of a build have one log."""
 
     @property
     def unsettled(self) -> bool:
@@ -104,6 +110,7 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, Ticket]:
                     keys=tuple(event["keys"]),
                     at=float(event["at"]),
                     deadline_at=float(event["deadline_at"]),
+                    scope=event.get("scope", ""),
                 )
         for event in events:
             if event["event"] != "submitting":
@@ -132,16 +139,22 @@ def _apply(ticket: Ticket, event: Mapping[str, Any]) -> None:
         ticket.status, ticket.strength = event["event"], strength
 
 
-def open_keys(tickets: Mapping[str, Ticket]) -> set[str]:
-    """Keys of every request that is, or may be, at the server."""
-    return {key for ticket in tickets.values() if ticket.open for key in ticket.keys}
+def open_keys(tickets: Mapping[str, Ticket], scope: str | None = None) -> set[str]:
+    """Keys of every request that is, or may be, at the server; `scope`: of those batches alone."""
+    open_ = [one for one in tickets.values() if one.open and scope in (None, one.scope)]
+    return {key for ticket in open_ for key in ticket.keys}
 
 
-def submitting(keys: Sequence[str], *, at: float, deadline_s: float) -> Event:
+def label_of(keys: Iterable[str]) -> str:
+    """Digest of the keys of a batch: its name at a server that keeps one."""
+    return digest(sorted(keys))
+
+
+def submitting(keys: Sequence[str], *, at: float, deadline_s: float, scope: str = "") -> Event:
     """The event that must be durable before a batch is handed over."""
     # drawn, not counted: the logs of two machines may be merged, and equal batches need tickets of their own
     writer, ordered = secrets.token_hex(8), sorted(keys)
-    keys_digest = digest(ordered)
+    keys_digest = label_of(ordered)
     return {
         "event": "submitting",
         "ticket": digest([keys_digest, writer])[:32],
@@ -151,7 +164,7 @@ def submitting(keys: Sequence[str], *, at: float, deadline_s: float) -> Event:
         "at": at,
         "deadline_at": at + deadline_s,
         "writer": writer,
-        "scope": "",
+        "scope": scope,
     }
 
 
@@ -179,12 +192,14 @@ def abandoned(ticket: str, batch_id: str | None, why: str) -> Event:
 # How much goes into one batch, and where all batches of a build stand.
 
 
-_ENVELOPE_BYTES = 1024
+_ENVELOPE_BYTES, _PICTURE_BYTES = 1024, 128
 
 
 def request_bytes(request: Request) -> int:
-    """Estimate of one request's size on the wire, bytes, on the high side: escaped text and its envelope."""
-    return _ENVELOPE_BYTES + sum(2 * len(m.text.encode()) for m in request.messages)
+    """Estimate of one request's size on the wire, bytes, on the high side: text, pictures, envelope."""
+    text = sum(2 * len(m.text.encode()) for m in request.messages)
+    pictures = request.frames.encoded if request.frames is not None else ()
+    return _ENVELOPE_BYTES + text + sum(len(one) * 4 // 3 + _PICTURE_BYTES for one in pictures)
 
 
 def split(requests: Iterable[Request], *, max_requests: int, max_bytes: int) -> Iterator[list[Request]]:
@@ -200,6 +215,18 @@ def split(requests: Iterable[Request], *, max_requests: int, max_bytes: int) -> 
         total += size
     if chunk:
         yield chunk
+
+
+def admitted(
+    free: list[Request], admit: Callable[[Request], None]
+) -> tuple[list[Request], BudgetError | None]:
+    """Those that `admit` lets in, in order, and why it let no more."""
+    for count, request in enumerate(free):
+        try:
+            admit(request)
+        except BudgetError as error:
+            return free[:count], error
+    return free, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,31 +257,20 @@ class BatchProgress:
 
 # What became of a submission that was cut off between the intent and the batch id.
 #
-# The server cannot be asked for a batch by its requests while it runs, so the answer is pieced together: a
-# batch of the same size, made in the life of the call, that no other event claims and whose results answer
-# these requests *is* the lost one, and is adopted. A request's id is the digest of its content, so that lines
-# which repeat one, or belong to nobody, change nothing. A batch that still runs might be it: the requests
-# stay pending. Only when the server has had time to list what it took, and no batch is left that might be it,
-# is the intent given up; before that, a batch is adopted whose results answer a part of the requests (a
-# damaged file): the others alone are asked again.
+# A server that lets a batch be named is given the digest of its requests: the unclaimed batch of that name
+# *is* the lost one. The others cannot be asked for a batch by its requests while it runs, so the answer is
+# pieced together: a batch of the same size, made in the life of the call, that no other event claims and
+# whose results answer these requests *is* the lost one, and is adopted. A request's id is the digest of its
+# content, so that lines which repeat one, or belong to nobody, change nothing. A batch that still runs might
+# be it: the requests stay pending. Only when the server has had time to list what it took, and no batch is
+# left that might be it, is the intent given up; before that, a batch is adopted whose results answer a part
+# of the requests (a damaged file): the others alone are asked again.
 
 
 SHORT_S = 600.0
 """Seconds for which the results of an ended batch must hold no more before what is missing counts as lost."""
 _STRANGE = 100
 """Lines of a batch, none of which answers one of our requests, before it counts as another's."""
-
-
-@asynccontextmanager
-async def results_of(backend: BatchBackend, batch_id: str) -> AsyncIterator[AsyncIterator[BatchResult]]:
-    """The results of a batch; their connection is closed however the block is left."""
-    results = backend.collect(batch_id)
-    try:
-        yield results
-    finally:
-        close = getattr(results, "aclose", None)
-        if close is not None:
-            await close()
 
 
 @dataclass(eq=False)
@@ -300,7 +316,8 @@ class Settler:
         self._trouble = None
         for ticket in unsettled:
             candidates = [b for b in listing if b.batch_id not in claimed and self._could_be(b, ticket)]
-            found = await self._own(candidates, ticket)
+            named = [b.batch_id for b in candidates if b.label]
+            found = named[0] if named else await self._own(candidates, ticket)
             if found is None and ticket.ticket in ripe and self._all_read(candidates, ticket):
                 found = self._best(candidates, ticket)
             if found is not None:
@@ -321,7 +338,11 @@ class Settler:
 
     def _could_be(self, batch: BatchInfo, ticket: Ticket) -> bool:
         earliest, latest = ticket.at - self.skew_s, ticket.deadline_at + self.skew_s
-        return batch.total == len(ticket.keys) and earliest <= batch.created_at_s <= latest
+        # a name tells more than a size, which a server may not know before it has read the batch
+        unread = batch.total == 0 and batch.state == "in_progress"
+        fits = unread or batch.total == len(ticket.keys)
+        same = batch.label == label_of(ticket.keys) if batch.label else fits
+        return same and earliest <= batch.created_at_s <= latest
 
     def _all_read(self, candidates: list[BatchInfo], ticket: Ticket) -> bool:
         return all((ticket.ticket, b.batch_id) in self._answered for b in candidates)
@@ -358,7 +379,7 @@ class Settler:
         left = set(ticket.keys)
         strange = 0
         try:
-            async with results_of(self.backend, batch_id) as results:
+            async with aclosing(self.backend.collect(batch_id)) as results:
                 async for result in results:
                     left.discard(result.key)
                     strange += len(left) == len(ticket.keys)
@@ -366,6 +387,8 @@ class Settler:
                         break  # somebody else's, and it may be large
         except BatchGoneError:
             return 0  # its results are gone for good, so adopting it would answer nothing
+        except NotRunError:
+            pass
         except ShortResultsError:
             # cut off on the way, and to be read again; or so at the server, for good
             if self.clock() < ticket.deadline_at + self.skew_s + SHORT_S:

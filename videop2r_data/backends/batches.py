@@ -17,9 +17,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import KW_ONLY, dataclass
-from typing import Protocol
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import KW_ONLY, dataclass, replace
 
 from videop2r_data.backends.batch_log import (
     SHORT_S,
@@ -27,14 +26,16 @@ from videop2r_data.backends.batch_log import (
     BatchLog,
     BatchProgress,
     NotAcceptedError,
+    NotRunError,
     Settler,
     ShortResultsError,
     Ticket,
     abandoned,
+    admitted,
     collected,
     fold,
     open_keys,
-    results_of,
+    request_bytes,
     short_since,
     split,
     submitted,
@@ -69,6 +70,7 @@ class BatchRunner:
         log: the durable events.
         max_requests: requests in one batch at most.
         max_bytes: bytes in one batch at most, as `request_bytes` estimates them.
+        scope: of the log, whose batches these are.
         submit_deadline_s: seconds that handing over one batch may take.
         settle_s: seconds that the server may take to list a batch whose submission was cut off.
         skew_s: seconds that two clocks may differ.
@@ -81,6 +83,7 @@ class BatchRunner:
     _: KW_ONLY
     max_requests: int = 10_000
     max_bytes: int = 200 * 10**6
+    scope: str = ""
     submit_deadline_s: float = 600.0
     settle_s: float = 120.0
     skew_s: float = 300.0
@@ -93,7 +96,8 @@ class BatchRunner:
         """Batch id -> keys whose results were handed over, of a download that was cut off."""
 
     def _tickets(self) -> dict[str, Ticket]:
-        return fold(self.log.batch_events())
+        tickets = fold(self.log.batch_events())
+        return {name: ticket for name, ticket in tickets.items() if ticket.scope == self.scope}
 
     def pending_keys(self) -> set[str]:
         """Keys of all requests that are, or may be, at the server; any process may ask, also after a restart.
@@ -154,7 +158,7 @@ class BatchRunner:
                     # open batches first, answers second: what leaves the one has entered the other before
                     known = self.pending_keys()
                     free = [r for r in chunk if r.key not in known and not answered(r.key)]
-                    going, over = _admitted(free, admit)
+                    going, over = admitted(free, admit)
                     return await self._hand_over(going) if going else None, over
             except NotAcceptedError as error:
                 if attempt == _TRIES - 1:
@@ -175,7 +179,8 @@ class BatchRunner:
 
     async def _hand_over(self, going: list[Request]) -> str | None:
         """One intent and one call; None: cut off, with an unknown outcome."""
-        event = submitting([r.key for r in going], at=self.clock(), deadline_s=self.submit_deadline_s)
+        keys = [r.key for r in going]
+        event = submitting(keys, at=self.clock(), deadline_s=self.submit_deadline_s, scope=self.scope)
         ticket: str = event["ticket"]
         self.log.append_batch_event(event)
         try:
@@ -276,8 +281,10 @@ class BatchRunner:
         handled = self._handled.setdefault(batch_id, set())
         wanted = set(ticket.keys)
         failed: dict[str, BatchResult] = {}
+        # nobody knows what became of a request that has no line: it may have been billed
+        lost = TransientError(f"batch {batch_id} ended without an answer", maybe_billed=True)
         try:
-            async with results_of(self.backend, batch_id) as results:
+            async with aclosing(self.backend.collect(batch_id)) as results:
                 async for result in results:
                     if result.key not in wanted or result.key in handled:
                         continue
@@ -290,9 +297,9 @@ class BatchRunner:
         except ShortResultsError:
             if not self._stays_short(ticket, len(handled.union(failed))):
                 raise
+        except NotRunError as error:
+            lost = error
         for key in sorted(wanted - handled):
-            # nobody knows what became of a request that has no line: it may have been billed
-            lost = TransientError(f"batch {batch_id} ended without an answer", maybe_billed=True)
             on_result(failed.get(key) or BatchResult(key, None, lost))
         self.log.append_batch_event(collected(ticket.ticket, batch_id, len(handled.union(failed))))
         del self._handled[batch_id]
@@ -309,27 +316,10 @@ class BatchRunner:
         return now >= since + SHORT_S
 
 
-def _admitted(
-    free: list[Request], admit: Callable[[Request], None]
-) -> tuple[list[Request], BudgetError | None]:
-    for count, request in enumerate(free):
-        try:
-            admit(request)
-        except BudgetError as error:
-            return free[:count], error
-    return free, None
-
-
-CHUNK = 10_000
-"""Requests gathered before a batch goes out."""
+CHUNK, HELD_BYTES = 10_000, 64 * 2**20
+"""Requests, and their bytes, gathered before a batch goes out."""
 MAX_ROUNDS = 4
 """Batches that may end without an answer to a request before its row is given up for this run."""
-
-
-class Stops(Protocol):
-    """Whether to stop early."""
-
-    asked: bool
 
 
 class BatchCaller:
@@ -343,6 +333,7 @@ class BatchCaller:
         poll_s: seconds between the first two looks at the server; later ones are further apart.
         max_poll_s: seconds between two looks at most.
         breaker: stops the run when the answers cannot be used.
+        scope: of the journal's batches, which are this caller's.
     """
 
     def __init__(
@@ -355,6 +346,7 @@ class BatchCaller:
         poll_s: float = 15.0,
         max_poll_s: float = 300.0,
         breaker: Breaker | None = None,
+        scope: str = "",
     ) -> None:
         self.journal = journal
         self.money = money
@@ -363,11 +355,15 @@ class BatchCaller:
         """Calls finished in this run, and those answered from the journal."""
         self._breaker = breaker or Breaker("the judge server")
         self._stopped = asyncio.Event()
-        self._runner = BatchRunner(backend, journal, sleep=self._rest)
+        self._runner = BatchRunner(backend, journal, sleep=self._rest, scope=scope)
         self._pending = self._runner.pending_keys()
         self._queue: dict[str, Request] = {}
         self._reserved: dict[str, int] = {}
+        self._held = 0
+        self._flushing = asyncio.Lock()
         self._lost: Counter[str] = Counter()
+        self._limited: dict[str, str] = {}
+        """Requests that the account had no room for at the server, with its words."""
         self._poll = (poll_s, max_poll_s)
         self._backend = backend
 
@@ -378,17 +374,19 @@ class BatchCaller:
             TransientError: batch after batch ended without an answer.
             BudgetError: the next batch could pass the limit.
         """
-        assert frames is None, "batches carry text only"
         key = request.key
         known = self.journal.call(key)
         if known is not None:
             self.found += 1
             return read_answer(known)
         if self._lost[key] >= MAX_ROUNDS:
-            raise TransientError(f"{MAX_ROUNDS} batches ended without an answer")
-        if key not in self._pending:
-            self._queue.setdefault(key, request)
-            if len(self._queue) >= CHUNK:
+            raise TransientError(f"{MAX_ROUNDS} batches ended without an answer{self._limited.get(key, '')}")
+        if key not in self._pending and key not in self._queue:
+            if frames is not None:
+                request = replace(request, frames=await frames())
+            self._queue[key] = request
+            self._held += request_bytes(request)
+            if len(self._queue) >= CHUNK or self._held >= HELD_BYTES:
                 await self.flush()
         return None
 
@@ -398,12 +396,13 @@ class BatchCaller:
         Raises:
             BudgetError: the rest could pass the limit; what fits was handed over first.
         """
-        queue, self._queue = self._queue, {}
-        try:
-            if queue:
-                await self._hand_over(queue)
-        finally:
-            self.money.rest()
+        async with self._flushing:  # who comes with more pictures meanwhile waits, and holds no more
+            queue, self._queue, self._held = self._queue, {}, 0
+            try:
+                if queue:
+                    await self._hand_over(queue)
+            finally:
+                self.money.rest()
 
     async def _hand_over(self, queue: dict[str, Request]) -> None:
         wanted = list(queue.values())
@@ -418,32 +417,32 @@ class BatchCaller:
         # requests that another share submitted are pending too: it pays, and both read the answer
         self._pending = self._runner.pending_keys()
 
-    async def collect(self, *, wait: bool, stop: Stops, tell: Callable[[str], None]) -> bool:
+    async def collect(self, *, wait: bool, tell: Callable[[str], None]) -> bool:
         """Journal the results of every batch that has ended.
 
         Args:
             wait: go on until nothing is outstanding.
-            stop: ends the wait early.
             tell: is told what is waited for.
 
         Returns:
             Whether nothing is outstanding any more: another pass can go on.
         """
         pause, longest = self._poll
-        while not stop.asked:
+        made = self.made
+        while not self._stopped.is_set():
             now = await self._runner.collect_ready(self._take)
             self._breaker.check()
             if now.done:
                 self._pending = self._runner.pending_keys()
+                if self.made == made:  # nothing came through: what there was no room for counts as lost
+                    self._lost.update(self._limited.keys())
                 return True
             if not wait:
                 return False
             trouble = f" ({'; '.join(now.trouble)})" if now.trouble else ""
             tell(f"{now.open_requests:,} requests in {len(now.open_batches)} batches{trouble}")
-            try:
+            with suppress(StoppedError):
                 await self._rest(pause)
-            except StoppedError:
-                return False
             pause = min(pause * 1.5, longest)
         return False
 
@@ -465,9 +464,7 @@ class BatchCaller:
 
     async def close(self) -> None:
         """Close the client; nothing at the server changes."""
-        close = getattr(self._backend, "close", None)
-        if close is not None:
-            await close()
+        await self._backend.close()
 
     def _reserve(self, request: Request) -> None:
         """Write ahead what a request may cost; once, however often its batch is tried."""
@@ -487,7 +484,10 @@ class BatchCaller:
             self.made += 1
         elif isinstance(result.error, TransientError):
             # expired or cancelled requests are not billed; the next pass asks again
-            self._lost[result.key] += 1
+            if result.error.rate_limited:
+                self._limited[result.key] = f": {valid(result.error.message)}"
+            else:
+                self._lost[result.key] += 1
             reserved = self._reserved.pop(result.key, 0)
             if not result.error.maybe_billed:
                 self.journal.put_void(result.key, nusd=reserved)

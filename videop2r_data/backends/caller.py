@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, AnyStr, TypeVar
 
 from videop2r_data.backends.breaker import Breaker
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import MAX_PAUSE_S, AdaptiveLimiter, Outcome
 from videop2r_data.backends.money import Money, cost_usd, likely_tokens, reserve_usd
 from videop2r_data.backends.spending import NANO
-from videop2r_data.errors import AuthError, RefusedError, TransientError
+from videop2r_data.errors import AuthError, P2RError, RefusedError, TransientError
 from videop2r_data.schemas import Backend, Completion, Frames, Price, Request, Usage
 
 # Try again: exponential backoff with full jitter, within the limits of one server.
@@ -38,6 +38,7 @@ LIST_S = 15.0
 """Seconds for a server's list of models: one that serves answers it at once."""
 _GATEWAY = frozenset({502, 504, 524})
 """A gateway gave up; the server behind it may have answered, and counted the tokens."""
+_SECRET_CHARS = 16
 _RNG = random.Random()  # noqa: S311 jitter is no secret
 
 
@@ -175,8 +176,8 @@ def asked_s(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait by `retry-after-ms`, else by `retry-after` (seconds, a span or an HTTP date).
 
     Args:
-        headers: case-insensitive mapping.
-        now: Unix seconds.
+        headers: case-insensitive mapping; a date counts from the server's own `date`, if it gives one.
+        now: Unix seconds by this machine's clock, which may be wrong.
 
     Returns:
         0 or more; None: neither says.
@@ -188,10 +189,27 @@ def asked_s(headers: Mapping[str, str], now: float) -> float | None:
     seconds = parse_span_s(asked)
     if seconds is not None:
         return seconds
+    until, began = _unix_s(asked), _unix_s(headers.get("date", ""))
+    return None if until is None else max(0.0, until - (now if began is None else began))
+
+
+def _unix_s(date: str) -> float | None:
+    """Unix seconds of an HTTP date; None if it is none."""
     try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - now)
+        return parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def scrubbed(answer: AnyStr, key: str) -> AnyStr:
+    """An answer without the key, which a gateway may echo: what is answered is journaled and released.
+
+    Args:
+        key: one of fewer than 16 characters may be a word of the answer, and stays.
+    """
+    if len(key) < _SECRET_CHARS:
+        return answer
+    return answer.replace(key, "***") if isinstance(answer, str) else answer.replace(key.encode(), b"***")
 
 
 def transient(status: int, text: str, retry_after_s: float | None) -> TransientError | None:
@@ -301,6 +319,7 @@ class Caller:
         self._in_flight[key] = future
         try:
             answer = await self._make(self.backend, request, pixels)
+            await self.journal.settled()
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 future.cancel()
@@ -368,8 +387,9 @@ class Caller:
             async with self.money.call(key, reserve):
                 try:
                     return await self._complete(backend, request, pixels)
-                except (TransientError, AuthError) as error:
-                    if not getattr(error, "maybe_billed", False):
+                except P2RError as error:
+                    # what was refused ends with the answer that says so
+                    if not getattr(error, "maybe_billed", False) and not isinstance(error, RefusedError):
                         self.money.void(key, reserve)
                     raise
 

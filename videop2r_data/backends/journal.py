@@ -21,6 +21,9 @@ the answer's `data`, and that answer counts no longer, in whichever segment the 
 removed; the cost of the answer stays on the bill. The next answer to the request says in its `data` how many
 were withdrawn before it (`"retry"`), so that an answer of equal words has another CRC-32 than the withdrawn
 one. Records of kind `media` are withdrawn in the same way.
+
+A record of kind `done` saves time and is no answer: its key stands for a question, and `nusd` for what became
+of it (`builders/finished.py`).
 """
 
 from __future__ import annotations
@@ -33,14 +36,15 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-from videop2r_data.backends.segments import FileLock, Segment, Writer, is_held
+from videop2r_data.backends.segments import Begin, FileLock, Row, Segment, Writer, is_held
 from videop2r_data.backends.spending import Allowance, Spending
 from videop2r_data.errors import JournalError, P2RError
 
-Kind = Literal["call", "refused", "media", "sent", "void", "batch", "retry"]
+Kind = Literal["call", "refused", "media", "sent", "void", "batch", "retry", "done"]
 _RETRY = "retry"
 _NAME = re.compile(r"segment-.*\.jsonl")
 _ANSWERS = (b"call", b"refused", b"media")
+_SENT, _CALL = b"sent".ljust(8, b"\0"), b"call".ljust(8, b"\0")
 _BATCH_KEY = "0" * 64
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","kind":"([a-z]+)","nusd":(\d+),"crc":"([0-9a-f]{8})","data":')
 
@@ -59,12 +63,13 @@ class Journal:
     Args:
         folder: where the segments lie; made if missing.
         readonly: never write; torn tails are left as they are.
+        begin: opens the segment to write, among those that are there.
 
     Raises:
         JournalError: the folder cannot be made, read or (unless `readonly`) written.
     """
 
-    def __init__(self, folder: Path, *, readonly: bool = False) -> None:
+    def __init__(self, folder: Path, *, readonly: bool = False, begin: Begin = Writer.take_over) -> None:
         self.folder = folder
         self.readonly = readonly
         self.damaged: list[Damage] = []
@@ -80,6 +85,7 @@ class Journal:
         """Further answers to a request, behind the one that counts."""
         self._withdrawn: dict[bytes, set[int]] = {}
         """CRC-32 of the answers that count no longer."""
+        self._done: dict[bytes, int] = {}
         self._batches: list[dict[str, Any]] = []
         self._writer: Writer | None = None
         self.allowance = Allowance(self)
@@ -92,7 +98,7 @@ class Journal:
         names = _names(folder)
         try:
             if not readonly:
-                self._writer = Writer.take_over(folder, names)
+                self._writer = begin(folder, names)
                 if self._writer.path not in names:
                     names.append(self._writer.path)
                 self._writing = names.index(self._writer.path)
@@ -130,6 +136,10 @@ class Journal:
     def media(self, key: str) -> dict[str, Any] | None:
         """The newest record of what was sampled from a file."""
         return self._read(self._media.get(bytes.fromhex(key)))
+
+    def done(self, mark: bytes) -> int | None:
+        """What `put_done` noted for this mark."""
+        return self._done.get(mark)
 
     def is_new(self, key: str) -> bool:
         """Whether the answer to a call was written since this journal was opened, by this process."""
@@ -204,6 +214,10 @@ class Journal:
         first = name not in self._media and name not in self._withdrawn
         self._put(key, "media", data, 0 if first else self._replaced.get(name, 0) + 1)
 
+    def put_done(self, mark: bytes, what: int) -> None:
+        """Note a number of up to 64 bits for a mark of 32 bytes."""
+        self._put(mark.hex(), "done", {}, what)
+
     def withdraw(self, key: str) -> bool:
         """Let the answer to a call, or what was sampled from a file, count no longer: it is asked for again.
 
@@ -248,6 +262,11 @@ class Journal:
         if self._writer:
             self._writer.sync()
 
+    async def settled(self) -> None:
+        """Wait until what was put may be used: it is kept where the journal is at home, else P2RError."""
+        if self._writer:
+            await self._writer.settled()
+
     def close(self) -> None:
         """Bring everything to the disk and free the segment; safe to call twice.
 
@@ -262,6 +281,8 @@ class Journal:
         finally:
             for segment in self._segments:
                 segment.close()
+            # half a kilobyte a question, and the export has its own
+            self._calls, self._media, self._done = {}, {}, {}
 
     # inside
 
@@ -275,12 +296,17 @@ class Journal:
         crc = _checksum(name, kind_name, nusd, body)
         head = b'{"key":"%b","kind":"%b","nusd":%d,"crc":"%08x","data":' % (name, kind_name, nusd, crc)
         offset = self._writer.write(b"%b%b}\n" % (head, body))
-        place = _pack(self._writing, offset + len(head), len(body))
-        self._index(bytes.fromhex(key), kind_name, nusd, place, body)
+        row = bytes.fromhex(key), kind_name, nusd, offset + len(head), len(body)
+        self._take(self._writing, row, self._writer.end)
 
-    def _index(self, key: bytes, kind: bytes, nusd: int, place: int, body: bytes) -> None:
+    def _index(self, key: bytes, kind: bytes, nusd: int, place: int) -> None:
+        if kind == b"done":
+            if not self.readonly:  # nothing is skipped where no call is made
+                self._done[key] = nusd
+            return
         self.spending.note(key, kind, nusd, place >> 80)
-        if key in self._withdrawn and kind in _ANSWERS and zlib.crc32(body) in self._withdrawn[key]:
+        withdrawn = self._withdrawn.get(key)
+        if withdrawn and kind in _ANSWERS and zlib.crc32(self._bytes(place)) in withdrawn:
             return
         if kind in (b"call", b"refused"):
             if key in self._calls:
@@ -296,9 +322,9 @@ class Journal:
                 if nusd:
                     self._replaced[key] = nusd
         elif kind == b"batch":
-            self._batches.append(orjson.loads(body))
+            self._batches.append(orjson.loads(self._bytes(place)))
         elif kind == b"retry":
-            self._forget(key, orjson.loads(body)["of"])
+            self._forget(key, orjson.loads(self._bytes(place))["of"])
 
     def _forget(self, key: bytes, crc: int) -> None:
         """Drop the withdrawn answer from the index; `_index` skips it if its segment is read later."""
@@ -315,21 +341,47 @@ class Journal:
                 self._others[key] = left[1:]
 
     def _scan(self, path: Path) -> None:
-        segment = Segment(path)
+        segment, number = Segment(path), len(self._segments)
         self._segments.append(segment)
-        self._take_in(len(self._segments) - 1, segment)
+        own = path.name == self.segment
+        segment.keeps = not self.readonly and (own or not is_held(path))
+        # what half a million records are, calls that were sent and answered once, without a detour
+        sent, paid = dict[bytes, int](), 0
+        for key, kind, nusd, offset, length in segment.known():
+            if kind == _SENT and key not in sent and key not in self.spending.ended:
+                sent[key] = nusd
+            elif kind == _CALL and key in sent and key not in self._calls and key not in self._withdrawn:
+                del sent[key]
+                self._calls[key] = number << 80 | offset << 32 | length
+                paid += nusd
+            else:
+                if key in sent:
+                    self._index(key, b"sent", sent.pop(key), _pack(number, 0, 0))
+                self._index(key, kind.rstrip(b"\0"), nusd, _pack(number, offset, length))
+        for key, nusd in sent.items():
+            self._index(key, b"sent", nusd, _pack(number, 0, 0))
+        self.spending.add(paid, number)
+        self._take_in(number, segment)
+        segment.keeps &= own  # another one may get another writer
 
     def _take_in(self, number: int, segment: Segment) -> None:
         for offset, line in segment.new_lines():
             head = _HEAD.match(line)
             body = line[head.end() : -2] if head else b""
             if head is None or _checksum(head[1], head[2], int(head[3]), body) != int(head[4], 16):
-                self.damaged.append(
-                    Damage(segment.path.name, offset, "not a record" if head is None else "checksum")
-                )
+                why = "not a record" if head is None else "checksum"
+                self.damaged.append(Damage(segment.path.name, offset, why))
+                segment.keeps = False  # every run tells the damage: from here on lines are read
                 continue
-            place = _pack(number, offset + head.end(), len(body))
-            self._index(bytes.fromhex(head[1].decode()), head[2], int(head[3]), place, body)
+            key = bytes.fromhex(head[1].decode())
+            row = key, head[2], int(head[3]), offset + head.end(), len(body)
+            self._take(number, row, offset + len(line))
+
+    def _take(self, number: int, row: Row, end: int) -> None:
+        """Take in a record whose line ends at `end` of the segment with this number."""
+        key, kind, nusd, offset, length = row
+        self._index(key, kind, nusd, _pack(number, offset, length))
+        self._segments[number].note(row, end)
 
     def _bytes(self, place: int) -> bytes:
         segment, offset, length = _unpack(place)

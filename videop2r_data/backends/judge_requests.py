@@ -160,7 +160,8 @@ def judge_request(
 
 def to_model(request: Request, backend: BackendSpec) -> Request:
     """The same request to another model."""
-    return replace(request, model=backend.identity, variant=answer_variant(backend))
+    wire = backend.wire_of(request.media, request.media_encoding)
+    return replace(request, model=backend.identity, variant=answer_variant(backend), media_encoding=wire)
 
 
 class Asked(NamedTuple, Generic[T]):
@@ -203,7 +204,7 @@ async def ask_verdict(ask: Ask, request: Request, *, waits: bool = True) -> Aske
     judgement = found.value
     if judgement is not None and found.request is not request:
         # the stricter form asks for no reason: the one that was given stands in the first reply
-        first = _said(found.answers[0])
+        first = own_words(found.answers[0], request)
         assert first is not None
         reason = judgement.explanation or _judgement(first).explanation
         judgement = judgement.model_copy(update={"explanation": reason})
@@ -260,7 +261,7 @@ async def _ask_until_whole(
     waits: bool,
 ) -> Asked[T]:
     answer = await ask(request)
-    said = _said(answer)
+    said = own_words(answer, request)
     value = read(said) if said is not None else None
     if answer is None or said is None or (value is not None and whole(value)):
         return Asked(request, answer, value, (answer,) if answer else ())
@@ -272,7 +273,7 @@ async def _ask_until_whole(
         return first
     if second is None:
         return Asked(stricter, None, None, (answer,)) if waits else first
-    again = _said(second)
+    again = own_words(second, stricter)
     found = read(again) if again is not None else None
     if found is None or not whole(found):
         return first._replace(answers=(answer, second))
@@ -286,11 +287,18 @@ def asked_again(request: Request) -> Request:
     return replace(request, messages=(*head, replace(last, text=text)))
 
 
-def _said(answer: Answer | None) -> Completion | None:
-    """The completion that can be read, if there is one."""
+def own_words(answer: Answer | None, request: Request) -> Completion | None:
+    """The completion that can be read, if there is one, without what it repeats of its request.
+
+    The forms that a request shows (`<judgement>No</judgement>`) are no verdict of a judge that echoes them.
+    """
     if answer is None or answer.completion is None or answer.completion.finish_reason == "content_filter":
         return None
-    return answer.completion
+    said = answer.completion
+    text = said.text
+    for shown in (*(message.text for message in request.messages), load_form(AGAIN[request.purpose]).text):
+        text = text.replace(shown, "") if shown else text
+    return said if text == said.text else said.model_copy(update={"text": text})
 
 
 def _judgement(said: Completion) -> Judgement:

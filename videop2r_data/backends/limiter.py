@@ -281,6 +281,9 @@ class AdaptiveLimiter:
                 self.in_flight -= 1
             self._wake()
             raise
+        if self._stopped and (error := self._closed()) is not None:  # by the very call whose permit this was
+            self.in_flight -= 1
+            raise error
         return self.cuts
 
     def release(self, ticket: int, outcome: Outcome = "neutral", *, extra_tokens: int = 0) -> None:

@@ -32,12 +32,16 @@ def make_backend(spec: BackendSpec, *, demo: Callable[[BackendSpec], Backend] | 
     """
     makes = spec.declared.makes
     if makes:
+        if spec.base_urls:
+            from videop2r_data.backends.servers import Servers
+
+            return Servers(spec)
         made: Backend = pkgutil.resolve_name(makes)(spec)
         return made
     if demo is None:
         raise ConfigError(
             f"kind {spec.kind} answers only questions of the demo world",
-            hint="use kind openai, vllm, anthropic or transformers",
+            hint="use kind openai, vllm, anthropic, gemini or transformers",
         )
     return demo(spec)
 
@@ -97,7 +101,7 @@ def make_caller(
         took: is told the key of each answered request and how many seconds it took.
     """
     limiter = AdaptiveLimiter(
-        concurrency or spec.concurrency,
+        concurrency or spec.calls_at_once,
         requests_per_minute=spec.requests_per_minute,
         tokens_per_minute=spec.tokens_per_minute,
         server_wait_s=spec.server_wait_s,
@@ -105,6 +109,8 @@ def make_caller(
     )
     if backend is not None and hasattr(backend, "on_rate_limits"):
         backend.on_rate_limits = limiter.observe
+    if backend is not None and hasattr(backend, "tell"):
+        backend.tell = tell
     return Caller(
         backend,
         journal=journal,
@@ -120,6 +126,20 @@ def make_caller(
     )
 
 
-def make_batch_caller(spec: BackendSpec, *, journal: Journal, money: Money, breaker: Breaker) -> BatchCaller:
+def batch_scope(step: Step) -> str:
+    """Whose batches of the journal are those of a step; the judge's were there first."""
+    return "" if step == "judge" else step
+
+
+def make_batch_caller(
+    spec: BackendSpec, step: Step, *, journal: Journal, money: Money, breaker: Breaker
+) -> BatchCaller:
     """The caller of a step that is asked in batches; the arguments are those of `make_caller`."""
-    return BatchCaller(make_batches(spec), journal=journal, money=money, price=spec.price, breaker=breaker)
+    return BatchCaller(
+        make_batches(spec),
+        journal=journal,
+        money=money,
+        price=spec.price,
+        breaker=breaker,
+        scope=batch_scope(step),
+    )

@@ -21,7 +21,8 @@ from videop2r_data.schemas import MediaRecord, Price, Request, Usage
 # - text: a byte-level tokenizer never makes more tokens than the text has UTF-8 bytes;
 # - media: a model of the Qwen-VL family makes one token of 28 x 28 pixels and of two frames of a video
 #   (`w/28 * h/28 * frames/2`), Anthropic one of 750 pixels and of each single frame. The bound takes the
-#   dearer one (750 pixels, no pairing) plus 32 tokens a frame for the markers and times around it;
+#   dearer one (750 pixels, no pairing) plus 32 tokens a frame for the markers and times around it. Gemini
+#   makes up to 1,120 of a frame, however small;
 # - the answer: `max_tokens`.
 #
 # A try that is cut off may be charged although no answer arrived: hence one reserve per try.
@@ -70,7 +71,12 @@ def max_input_tokens(request: Request) -> int:
     media = request.media
     if media is None:
         return text
-    return text + media.count * (ceil(media.width * media.height / 750) + MARKER_TOKENS)
+    least = 1120 if "gemini" in request.model else 0
+    each = max(ceil(media.width * media.height / 750), least) + MARKER_TOKENS
+    if request.sends_file:  # the server takes a frame a second, and the sound
+        duration_s = media.seen.duration_s or media.seen.source_frames
+        return text + ceil(duration_s + 1) * (each + MARKER_TOKENS)
+    return text + media.count * each
 
 
 def cost_usd(usage: Usage, price: Price | None, *, batched: bool) -> float:

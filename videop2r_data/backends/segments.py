@@ -9,9 +9,11 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from struct import Struct
 from typing import ClassVar, Self
 
 from videop2r_data.errors import JournalError
@@ -139,12 +141,33 @@ SEGMENT_BYTES = 256 * 2**20
 _TRIES = 16
 
 
+BLOCK = 4096
+"""Records of a block of an index."""
+_HEAD = Struct("<QQII")
+"""Of a block: begin and end of the stretch of the segment that it is about, CRC-32 of this stretch and of the
+rows, and how many rows follow."""
+_ROW = Struct("<32s8sQQI")
+
+Row = tuple[bytes, bytes, int, int, int]
+"""A record: key, kind, nusd, offset and length of its data; an index fills its kind up with zeros."""
+
+
 class Segment:
-    """One file of the journal, for reading."""
+    """One file of the journal, for reading, and `segment-*.idx` beside it: where the records of it are.
+
+    The index is a row of blocks, each of `BLOCK` records, from the begin of the segment on. A block is
+    believed only if the segment still has the bytes that it is about: an index that is torn, of another
+    segment, or of one that was changed since costs time, never an answer. What no block is about is read line
+    by line.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen = 0
+        self.keeps = False
+        """Whether this process adds to the index."""
+        self._rows, self._rows_from = bytearray(), 0
+        """Records behind the last block."""
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -160,6 +183,47 @@ class Segment:
                 offset = self._seen
                 self._seen += len(line)
                 yield offset, line
+
+    def known(self) -> Iterator[Row]:
+        """What the index says of records of which nothing was read yet; what is not good in it is cut off."""
+        data, at, size = b"", 0, os.fstat(self._fd).st_size
+        with suppress(OSError):
+            data = self._index.read_bytes()
+        while len(data) - at >= _HEAD.size:
+            start, end, crc, count = _HEAD.unpack_from(data, at)
+            rows = data[at + _HEAD.size : at + _HEAD.size + count * _ROW.size]
+            if not self._seen == start < end <= size or crc != self._check(start, end, rows):
+                break
+            yield from _ROW.iter_unpack(rows)
+            self._seen = end
+            at += _HEAD.size + len(rows)
+        self._rows_from = self._seen
+        if self.keeps and at < len(data):
+            with suppress(OSError):
+                os.truncate(self._index, at)
+
+    def note(self, row: Row, end: int) -> None:
+        """Take the next record into the index, if this process keeps it; its line ends at `end`."""
+        if not self.keeps:
+            return
+        self._rows += _ROW.pack(*row)
+        if len(self._rows) < BLOCK * _ROW.size:
+            return
+        rows, start = bytes(self._rows), self._rows_from
+        self._rows, self._rows_from = bytearray(), end
+        head = _HEAD.pack(start, end, self._check(start, end, rows), BLOCK)
+        try:
+            with self._index.open("ab", buffering=0) as file:
+                file.write(head + rows)
+        except OSError:
+            self.keeps = False  # an index is done without
+
+    @property
+    def _index(self) -> Path:
+        return self.path.with_suffix(".idx")
+
+    def _check(self, start: int, end: int, rows: bytes) -> int:
+        return zlib.crc32(rows, zlib.crc32(self.read(start, end - start)))
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`; fewer if the file was cut."""
@@ -203,11 +267,10 @@ class Writer:
                 if fd is None:
                     continue
                 if os.fstat(fd).st_size < SEGMENT_BYTES and try_lock(fd):
-                    _cut_torn_tail(fd)
+                    cut_torn_tail(fd)
                     return cls(path, fd)
                 os.close(fd)
-            path, fd = _begin(folder, names)
-            _sync_folder(folder)
+            path, fd = begin_segment(folder, names)
         except OSError as error:
             raise JournalError(
                 f"cannot be written: {error}",
@@ -234,7 +297,8 @@ class Writer:
                 os.ftruncate(self._fd, offset)
             raise self._broken("cannot write", error) from None
         self._end += len(line)
-        self._dirty.set()
+        if not self._dirty.is_set():  # it is cleared before a sync, which then has this line
+            self._dirty.set()
         return offset
 
     def sync(self) -> None:
@@ -250,6 +314,9 @@ class Writer:
             self._failure = self._failure or error
         if self._failure is not None:
             raise self._broken("cannot be brought to the disk", self._failure)
+
+    async def settled(self) -> None:
+        """Wait until what was written may be used; here at once: the system has it."""
 
     def close(self) -> None:
         """Sync and free the segment, also if the sync fails.
@@ -286,13 +353,18 @@ class Writer:
                 return
 
 
-def _begin(folder: Path, names: list[Path]) -> tuple[Path, int]:
-    """A new segment behind these, locked."""
+Begin = Callable[..., Writer]
+"""As `begin_segment`, and opens it."""
+
+
+def begin_segment(folder: Path, names: list[Path], origin: str = "") -> tuple[Path, int]:
+    """A new segment behind these, locked; `origin`: who wrote its lines, if not this writer."""
     last = max((int(p.name[8:14]) for p in names if p.name[8:14].isdigit()), default=0)
     for _ in range(_TRIES):
-        path = folder / f"segment-{last + 1:06d}-{secrets.token_hex(4)}.jsonl"
+        path = folder / f"segment-{last + 1:06d}-{origin or secrets.token_hex(4)}.jsonl"
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         if lock_soon(fd):
+            _sync_folder(folder)
             return path, fd
         os.close(fd)  # another process, started at the same time, found the new file first and locked it
     raise JournalError("every new segment is locked at once by another process", where=str(folder))
@@ -308,7 +380,7 @@ def _open_to_write(path: Path) -> int | None:
         raise
 
 
-def _cut_torn_tail(fd: int) -> None:
+def cut_torn_tail(fd: int) -> None:
     """A killed writer may leave half a line: cut it, so that the next record starts on a line of its own."""
     size = os.fstat(fd).st_size
     end = size

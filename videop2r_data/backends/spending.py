@@ -37,7 +37,7 @@ class Spending:
         self._open_by_segment: Counter[int] = Counter()
         self._open: dict[bytes, list[tuple[int, int]]] = {}
         """Calls without an answer: their upper bound and the segment that says that they went out."""
-        self._ended: dict[bytes, list[int]] = {}
+        self.ended: dict[bytes, list[int]] = {}
         """Calls whose end was seen before their beginning: the segments that say so."""
 
     def note(self, key: bytes, kind: bytes, nusd: int, segment: int = 0) -> None:
@@ -54,22 +54,27 @@ class Spending:
                 if not sent:
                     del self._open[key]
             elif nusd:
-                self._ended.setdefault(key, []).append(segment)
+                self.ended.setdefault(key, []).append(segment)
             if kind == b"call":
                 self.finished_nusd += nusd
                 self._by_segment[segment] += nusd
 
     def _note_sent(self, key: bytes, nusd: int, segment: int) -> None:
         self._by_segment[segment] += nusd
-        ended = self._ended.get(key)
+        ended = self.ended.get(key)
         if ended:
             self._by_segment[ended.pop()] -= nusd
             if not ended:
-                del self._ended[key]
+                del self.ended[key]
             return
         self._open.setdefault(key, []).append((nusd, segment))
         self.open_nusd += nusd
         self._open_by_segment[segment] += nusd
+
+    def add(self, nusd: int, segment: int) -> None:
+        """Take the cost of calls into account that one segment says were sent and answered."""
+        self.finished_nusd += nusd
+        self._by_segment[segment] += nusd
 
     def of_segment(self, segment: int) -> int:
         """What the records of one segment add to the total.

@@ -109,21 +109,20 @@ def _content(message: Message, request: Request, frames: Frames | None) -> list[
     return blocks
 
 
-def to_completion(message: Any, *, batched: bool = False) -> Completion:
-    """An answer as the client gives it (unvalidated) to ours; only text blocks count, in order.
+def to_completion(message: Any) -> Completion:
+    """A decoded answer to ours; only text blocks count, in order.
 
     Raises:
         TransientError: it is no message: a proxy's page, a cut body.
     """
-    content = getattr(message, "content", None)
-    model = getattr(message, "model", None)
+    found = message if isinstance(message, dict) else {}
+    content, model = found.get("content"), found.get("model")
     if not isinstance(content, list) or not isinstance(model, str):
         raise TransientError(f"the answer is no message: {repr(message)[:_MAX_QUOTE]}", maybe_billed=True)
-    texts = [block.text for block in content if getattr(block, "type", None) == "text"]
-    usage = getattr(message, "usage", None)
+    usage = found.get("usage")
     return Completion(
-        text="".join(t for t in texts if isinstance(t, str)),
-        finish_reason=_FINISH.get(str(getattr(message, "stop_reason", None)), "other"),
+        text="".join(text_at(block, "text") for block in content if text_at(block, "type") == "text"),
+        finish_reason=_FINISH.get(text_at(found, "stop_reason"), "other"),
         model=model,
         usage=Usage(
             input_tokens=_count(usage, "input_tokens"),
@@ -131,12 +130,11 @@ def to_completion(message: Any, *, batched: bool = False) -> Completion:
             cache_read_tokens=_count(usage, "cache_read_input_tokens"),
             cache_write_tokens=_count(usage, "cache_creation_input_tokens"),
         ),
-        batched=batched,
     )
 
 
 def _count(usage: Any, name: str) -> int:
-    value = getattr(usage, name, None)
+    value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and value >= 0 else 0
 
 
@@ -167,8 +165,7 @@ def result_error(error: object) -> BackendError:
     Only a fault of the request itself is for good. A fault of the account (no credit, no permission, no such
     model) costs nothing and must not be held against the row for ever: it is `TransientError`, ask again.
     """
-    kind = str(getattr(error, "type", ""))
-    said = str(getattr(error, "message", ""))
+    kind, said = text_at(error, "type"), text_at(error, "message")
     text = f"{kind or 'unknown error'}: {said[:_MAX_QUOTE]}"
     if kind in _FINAL_TYPES and not _NO_MONEY.search(said):
         return RefusedError(text)

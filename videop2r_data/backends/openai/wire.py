@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import secrets
 import time
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import Any, Literal
 
 import orjson
 
-from videop2r_data.backends.caller import asked_s, number, parse_span_s
+from videop2r_data.backends.caller import asked_s, number, parse_span_s, text_at
 from videop2r_data.backends.chat_input import FIXED_SIZE, video_metadata
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.errors import TransientError
@@ -167,16 +170,68 @@ def vllm_fields(record: MediaRecord) -> dict[str, Any]:
     }
 
 
-def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = str) -> Completion:
+ID_HEADER = "X-Request-Id"
+_MARK = "p2r-"
+_RANDOM_CHARS = 20
+"""Ids of so many characters are taken for unique; some servers count, or draw three digits."""
+_REMEMBERED = 8192
+_CALLS = itertools.count(secrets.randbits(48))
+"""The ends of ids: each process counts from a place of its own."""
+OTHERS = "the answer belongs to another question"
+
+
+def request_id(request: Request) -> str:
+    """An id for one call: what is asked (equal for equal bodies, as caches answer alike), and its own end."""
+    frames = request.media.frames_sha256 if request.media is not None else ""
+    params = map(str, request.params.canonical().values())
+    digits = blake2b(digest_size=12)
+    for part in (request.model, frames, *params, *(message.text for message in request.messages)):
+        digits.update(part.encode("utf-8", "surrogatepass") + b"\xff")  # a byte that no text holds
+    return f"{_MARK}{digits.hexdigest()}-{next(_CALLS):x}"
+
+
+class Owners:
+    """Tells the answer to a question from the answer to another one: a proxy may repeat or mix up answers.
+
+    A server that takes the id of a request from its header (vLLM) names it in the answer. Any other gives
+    each answer an id of its own, which must not come for two questions.
+
+    >>> Owners().own("chatcmpl-p2r-" + 24 * "1" + "-a", "p2r-" + 24 * "2" + "-b")
+    False
+    """
+
+    def __init__(self) -> None:
+        self._questions: dict[str, str] = {}
+
+    def own(self, name: object, sent: str) -> bool:
+        """Whether an answer of this id is one to the call of that id, as far as ids tell."""
+        question = sent.rpartition("-")[0]
+        if not isinstance(name, str) or len(name) < _RANDOM_CHARS:
+            return True
+        if _MARK in name:
+            return question in name
+        if len(self._questions) > _REMEMBERED:
+            del self._questions[next(iter(self._questions))]
+        return self._questions.setdefault(name, question) == question
+
+
+def parse_completion(
+    raw: bytes,
+    *,
+    asked: str,
+    clean: Callable[[str], str] = str,
+    is_own: Callable[[object], bool] = lambda name: True,
+) -> Completion:
     """Read an answer.
 
     Args:
         raw: the body.
         asked: stands in for a model id that the server does not report.
         clean: takes secrets out of what the server says.
+        is_own: whether an answer of this id is one to this call.
 
     Raises:
-        TransientError: the body is empty, cut off, no JSON or no chat completion.
+        TransientError: the body is empty, cut off, no JSON, no chat completion or another call's.
     """
     if not raw.strip():
         raise TransientError("the server answered with an empty body", maybe_billed=True)
@@ -189,6 +244,8 @@ def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = st
         raise TransientError(
             f"the server answered without choices: {clean(server_message(data))}", maybe_billed=True
         ) from None
+    if not is_own(data.get("id")):
+        raise TransientError(OTHERS, maybe_billed=True)
     model = data.get("model")
     declined = not text and isinstance(message.get("refusal"), str)
     return Completion(
@@ -264,20 +321,28 @@ def _count(value: Any) -> int:
 
 
 def parse_models(data: Any) -> list[ServedModel] | None:
-    """The models of a decoded `GET /v1/models`; None if it is no such list.
+    """The models of a decoded list; None if it is no such list.
 
-    `max_model_len` is what vLLM and SGLang say; other servers tell no length.
+    `max_model_len` is what vLLM and SGLang say, `max_input_tokens` Anthropic, `inputTokenLimit` Google; other
+    servers tell no length.
 
     >>> parse_models({"data": [{"id": "m", "max_model_len": 4096}]})
     [ServedModel(model='m', context=4096, prompt=None, note='')]
     """
-    listed = data.get("data") if isinstance(data, dict) else None
+    listed = data.get("data", data.get("models") or None) if isinstance(data, dict) else None
     if not isinstance(listed, list):
         return None
     found = []
-    for entry in listed:
-        name = entry.get("id") if isinstance(entry, dict) else None
-        if isinstance(name, str):
-            length = entry.get("max_model_len")
-            found.append(ServedModel(name, length if type(length) is int and length > 0 else None))
+    for entry in filter(lambda entry: isinstance(entry, dict), listed):
+        if name := text_at(entry, "id") or text_at(entry, "name").removeprefix("models/"):
+            prompt = _count(entry.get("max_input_tokens", entry.get("inputTokenLimit")))
+            lifecycle = text_at(entry, "lifecycle")
+            found.append(
+                ServedModel(
+                    name,
+                    _count(entry.get("max_model_len")) or None,
+                    prompt=prompt or None,
+                    note="" if lifecycle == "active" else lifecycle,
+                )
+            )
     return found
