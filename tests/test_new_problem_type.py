@@ -58,7 +58,7 @@ output = (
     "<think>Based on the observations, the answer is 3.</think><answer>3</answer>"
 )
 checked = verify_completion(output, sample, recipe.verify)
-assert checked.check.passed, checked
+assert checked.check.reason is None, checked
 result = Result(
     sample, Outcome.KEPT, trace=checked.trace, score=checked.score, generation_key="0" * 64
 )

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from tests.media.clips import picture, write_clip
+from tests.pools import read_pool
 from tests.shared import media_dir, samples_dir
-from videop2r_data.builders.sources import read_pool
 from videop2r_data.builders.steps import RequestBuilder
 from videop2r_data.media import sample_media
 from videop2r_data.schemas.calls import Frames, Request

@@ -6,6 +6,7 @@ from .api import judge_async as judge_async
 from .api import load as load
 from .api import look as look
 from .api import verify as verify
+from .builders import OnRay as OnRay
 from .errors import P2RError as P2RError
 from .schemas import parse_trace as parse_trace
 from .schemas import render_trace as render_trace

@@ -24,7 +24,18 @@ from videop2r_data.backends import (
     make_breaker,
     make_caller,
 )
-from videop2r_data.builders import BuildReport, Parts, SampleView, Tally, Workspace, backend_of, look_up
+from videop2r_data.builders import (
+    BuildReport,
+    Observer,
+    OnRay,
+    Parts,
+    SampleView,
+    Tally,
+    Workspace,
+    backend_of,
+    in_words,
+    look_up,
+)
 from videop2r_data.builders import build as run_build
 from videop2r_data.builders.verify import VerifyReport, verify_release
 from videop2r_data.cards import write_dataset_card
@@ -61,6 +72,7 @@ def build(
     work: str | Path | None = None,
     limit: int | None = None,
     wait: bool = True,
+    executor: OnRay | None = None,
     tell: Tell | None = None,
 ) -> BuildReport:
     """Build a data set, or go on with a build that was stopped: every finished call is kept.
@@ -68,9 +80,10 @@ def build(
     Args:
         recipe: a recipe, its settings as a mapping, a YAML file, or the name of a packaged one (`demo`).
         out: folder of the data set; None: the recipe's name, in the current folder.
-        work: folder of the journal; None: beside `out`, with the ending `.build`.
+        work: folder of the journal, or its URL in a store; None: beside `out`, with the ending `.build`.
         limit: take only so many rows of each source.
         wait: wait for batches at the server; else return with the state `waiting`, and a later call goes on.
+        executor: who decodes and asks: `OnRay(actors=…, gpus=…)` for a Ray cluster; None: this process.
         tell: is told of progress in lines of text; `print` will do.
 
     Returns:
@@ -79,7 +92,7 @@ def build(
     Raises:
         P2RError: the recipe, a source, a server or the folder cannot be used.
     """
-    return _run(build_async(recipe, out, work=work, limit=limit, wait=wait, tell=tell))
+    return _run(build_async(recipe, out, work=work, limit=limit, wait=wait, executor=executor, tell=tell))
 
 
 async def build_async(
@@ -89,6 +102,7 @@ async def build_async(
     work: str | Path | None = None,
     limit: int | None = None,
     wait: bool = True,
+    executor: OnRay | None = None,
     tell: Tell | None = None,
 ) -> BuildReport:
     """`build` as a coroutine."""
@@ -97,8 +111,10 @@ async def build_async(
         sources = [source.model_dump(mode="json") | {"limit": limit} for source in found.sources]
         settings = found.model_dump(mode="json") | {"sources": sources}
         found = validate_settings(settings, Recipe, where=found.name, what="recipe")
-    place = Workspace.at(Path(out or found.name), base=base, work=None if work is None else Path(work))
-    return await run_build(found, place, observer=_Telling(tell), card=write_dataset_card, wait=wait)
+    place = Workspace.at(Path(out or found.name), base=base, work=work)
+    return await run_build(
+        found, place, observer=_Telling(tell), card=write_dataset_card, wait=wait, executor=executor
+    )
 
 
 def load(
@@ -298,25 +314,27 @@ def _recipe(recipe: Recipe | Mapping[str, Any] | str | Path) -> tuple[Recipe, Pa
     return read_recipe(str(recipe))
 
 
-class _Telling:
-    """Tells of a build in lines; an `Observer`."""
+class _Telling(Observer):
+    """Tells of a build in lines."""
 
     def __init__(self, tell: Tell | None) -> None:
+        super().__init__()
         self._tell = tell or (lambda line: None)
-        self._what = ""
 
     def begin(self, what: str, total: int | None) -> None:
         """Tell that a step begins."""
-        self._what = what
+        super().begin(what, total)
         self._tell(what if total is None else f"{what}: {total:,} questions")
 
     def step(self, tally: Tally, parts: Parts) -> None:
         """Tell how far it is, every so many rows."""
+        super().step(tally, parts)
         if tally.rows % _EVERY == 0:
-            self._tell(f"{self._what}: {tally.rows:,} seen, {tally.kept:,} kept")
+            self._tell(in_words(self.now()))
 
     def wait(self, message: str) -> None:
         """Tell what the build waits for."""
+        super().wait(message)
         self._tell(f"waiting: {message}")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from videop2r_data.builders import workspace
 from videop2r_data.builders.export import ConfigWriter, DatasetWriter, check_ours, recover
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError, ExportError
@@ -146,18 +145,6 @@ def test_a_journal_inside_the_data_set_is_refused(tmp_path: Path, work: str) -> 
         Workspace.at(tmp_path / "set", base=tmp_path, work=tmp_path / work).check()
     Workspace.at(tmp_path / "set", base=tmp_path, work=tmp_path / "other").check()
     Workspace.at(tmp_path / "w" / "set", base=tmp_path, work=tmp_path / "w").check()
-
-
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    lock = tmp_path / "x.lock"
-    with (
-        workspace.exclusively(lock),
-        pytest.raises(ExportError, match="another process"),
-        workspace.exclusively(lock),
-    ):
-        pass
-    with workspace.exclusively(tmp_path / "x.lock"):
-        pass
 
 
 def read(folder: Path, config: str) -> list[dict[str, Any]]:

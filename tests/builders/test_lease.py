@@ -18,15 +18,14 @@ from videop2r_data.builders.workspace import Lease, Shard, take_lease, take_leas
 from videop2r_data.errors import BusyError, ConfigError
 
 HOLDER = """
-import asyncio, sys
+import sys
 from pathlib import Path
 from videop2r_data.builders.workspace import take_lease_now, take_share
-from videop2r_data.builders.run import Stop
 from videop2r_data.builders.workspace import Shard
 
 work, shard = Path(sys.argv[1]), sys.argv[2]
 if shard:
-    lease = asyncio.run(take_share(work, "share", Shard.parse(shard), under="", stop=Stop()))
+    lease = take_share(work, "share", Shard.parse(shard))
 else:
     lease = take_lease_now(work, "a build")
 print("held", flush=True)
@@ -46,8 +45,8 @@ def holder(work: Path, shard: str = "") -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def share(work: Path, text: str, under: str = "") -> Lease:
-    return asyncio.run(take_share(work, f"share {text}", Shard.parse(text), under=under, stop=Stop()))
+def share(work: Path, text: str) -> Lease:
+    return take_share(work, f"share {text}", Shard.parse(text))
 
 
 def test_a_folder_that_is_taken_is_refused_with_the_name_of_its_holder(tmp_path: Path) -> None:
@@ -113,19 +112,6 @@ def test_each_share_is_the_work_of_one_process(tmp_path: Path) -> None:
     ):
         share(tmp_path, "1/3")
     share(tmp_path, "1/4").end()
-
-
-def test_processes_of_a_build_work_under_its_lease_and_hold_the_next_build_off(tmp_path: Path) -> None:
-    driver = take_lease_now(tmp_path, "a build with --ray 2")
-    one = share(tmp_path, "1/2", under=driver.token)
-    driver.end()  # killed, say, while its tasks still run
-    with pytest.raises(BusyError, match="share 1/2"):
-        take_lease_now(tmp_path, "the next build")
-    with pytest.raises(BusyError, match="has ended"), take_lease_now(tmp_path / "other", "x"):
-        share(tmp_path, "2/2", under="another token")
-    one.end()
-    with take_lease_now(tmp_path, "the next build"), pytest.raises(BusyError, match="has ended"):
-        share(tmp_path, "2/2", under=driver.token)
 
 
 def test_a_forked_child_does_not_keep_the_lease_of_its_parent(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_build import Silent, question, recipe, run, write_pool
+from videop2r_data.backends import FileLock
 from videop2r_data.builders.replay import ReproduceReport, look_up, reproduce
-from videop2r_data.builders.workspace import Workspace, exclusively
+from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError, ExportError, SourceError
 
@@ -108,8 +109,11 @@ def test_a_read_only_work_folder_is_left_alone(kept: Path, monkeypatch: pytest.M
 
 def test_one_at_a_time_and_what_a_killed_one_left_is_cleared(built: Path) -> None:
     place = Workspace.of(built / "set")
-    with exclusively(place.work / "reproduce.lock"), pytest.raises(ExportError, match="another process"):
+    lock = FileLock.take(place.work / "reproduce.lock")
+    assert lock is not None
+    with pytest.raises(ExportError, match="another process"):
         rebuild(place)
+    lock.release()
     (place.work / "reproduced").mkdir()
     (place.work / "reproduced" / "half").write_text("x")
     assert rebuild(place).same and not (place.work / "reproduced").exists()

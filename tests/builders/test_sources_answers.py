@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.pools import read_pool
 from videop2r_data.builders.checks.run import check_pool
-from videop2r_data.builders.sources import open_source, read_pool
+from videop2r_data.builders.sources import open_source
 from videop2r_data.builders.sources.answers import OptionsError, read_options
 from videop2r_data.builders.workspace import Shard
 from videop2r_data.errors import SourceError

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.pools import read_pool
 from tests.shared import samples_dir
-from videop2r_data.builders.sources import PoolDigest, Source, open_source, read_pool
+from videop2r_data.builders.sources import PoolDigest, Source, open_source
 from videop2r_data.builders.sources.answers import Labels, OptionsError, read_options
 from videop2r_data.builders.sources.normalise import Normaliser
 from videop2r_data.errors import SourceError

@@ -31,7 +31,7 @@ def write_run(folder: Path, *, model: str = "Qwen/Qwen2.5-VL-7B-Instruct", sourc
     recipe = {
         "train": 1, "name": "pa", "title": "PA | <b>GRPO</b>", "stage": "rl", "data": {"source": source},
         "model": {"model": model}, "objective": {"name": "pa-grpo"}, "steps": 20, "loss": {"beta": 0.04},
-        "judging": {"kind": "backend", "backend": {"kind": "openai", "model": "judge-70b", "base_url": "http://10.0.0.7/v1"}},
+        "judging": {"kind": "backend", "backend": {"kind": "openai", "model": "judge-70b", "base_url": "http://10.0.0.7/v1", "base_urls": ["http://10.0.0.7/v1", "http://10.0.0.8/v1"]}},
     }  # fmt: skip
     put(folder / "recipe.yaml", yaml.safe_dump(recipe))
     put(
@@ -108,7 +108,7 @@ def test_head_and_tables(tmp_path: Path) -> None:
 def test_nothing_private_and_nothing_hostile_gets_on_the_card(tmp_path: Path) -> None:
     run = with_evaluation(write_run(tmp_path / "run", source="/home/me/secret/pool"))
     text = write_model_card(run).read_text()
-    assert "secret" not in text and "10.0.0.7" not in text and "<b>" not in text
+    assert "secret" not in text and "10.0.0" not in text and "<b>" not in text
     assert "datasets" not in parts(run / "README.md")[0]
 
 

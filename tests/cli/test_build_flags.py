@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tests.cli.test_commands import p2r
-from videop2r_data.cli.build import apply_flags
+from videop2r_data.cli.build import SETTINGS, apply_flags
 from videop2r_data.cli.main import build
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Recipe
 
-OTHERS = {"recipe", "out", "work", "limit", "wait", "shard", "ray", "retry", "dry_run", "keep_going"}
-OTHERS |= {"replace", "abandon_batch", "json"}
+OTHERS = {"recipe", "out", "work", "limit", "wait", "shard", "retry", "dry_run", "keep_going", "replace"}
+OTHERS |= {"serve", "abandon_batch", "gallery", "metrics", "json", "executor", "ray_actors", "ray_gpus"}
 """Parameters of the command that set no field of the recipe by themselves."""
 SETS: dict[str, tuple[str, Any]] = {
     "max_cost": ("max_cost", 7.0),
@@ -53,6 +53,9 @@ SEVERAL = recipe(
 
 def test_every_flag_is_here() -> None:
     assert set(inspect.signature(build).parameters) == OTHERS | SETS.keys()
+    assert set(SETTINGS.values()) == SETS.keys() and all(
+        SETTINGS[field] == flag for flag, (field, _) in SETS.items()
+    )
 
 
 @pytest.mark.parametrize("made", [recipe(judge=1), SEVERAL], ids=["judge", "judges"])
@@ -94,3 +97,8 @@ def test_a_flag_for_judges_needs_one(tmp_path: Path) -> None:
 def test_a_value_that_is_not_allowed_names_the_judge() -> None:
     with pytest.raises(ConfigError, match=r"judges\.0\.backend\.server_wait_s"):
         apply_flags(SEVERAL, {"judges__server_wait_s": float("inf")}, None)
+
+
+def test_serve_and_ray_exclude_each_other(tmp_path: Path) -> None:
+    found = p2r("build", "demo", "--executor", "ray", "--serve", "--out", str(tmp_path / "set"), code=1)
+    assert "--serve starts servers for this machine alone" in found.stderr

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +78,8 @@ def test_the_pool_gives_what_one_process_gives(clip: Path) -> None:
         assert probe == probe_media(clip, "video", SPEC.limits, deep=True)
         async with DecodePool(SPEC, want="encoded", workers=1) as pool:
             encoded = await pool.sample(clip, "video")
-        assert encoded == sample_media(clip, "video", SPEC, want="encoded")
+        # the pool names the file besides, for a server that is given the file itself
+        assert encoded == replace(sample_media(clip, "video", SPEC, want="encoded"), path=clip)
 
     asyncio.run(main())
 
@@ -97,12 +99,19 @@ def test_errors_cross_the_pipe(tmp_path: Path, clip: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that a test has stopped passes for one that hangs by itself: it too heeds nothing but SIGKILL."""
+    monkeypatch.setattr("videop2r_data.media.worker.is_stopped", lambda pid: False)
+    monkeypatch.setattr("videop2r_data.media.pool._LATE_S", float("inf"))
+
+
+@pytest.mark.usefixtures("hangs")
 def test_a_hang_costs_its_file(clip: Path) -> None:
     async def main() -> None:
         async with DecodePool(limited(wall_s=1.0), want="array", workers=1) as pool:
             await pool.sample(clip, "video")
             (pid,) = pids(pool)
-            # A stopped process heeds nothing but SIGKILL, as a decoder that hangs.
             os.kill(pid, signal.SIGSTOP)
             assert await reason(pool.sample(clip, "video")) == "decode_timeout"
             await until(lambda: gone(pid))
@@ -201,6 +210,35 @@ def test_small_files_are_queued_deeper_than_slow_ones(clip: Path) -> None:
     assert depths == {0.0: 16, 0.001: 16, 0.02: 5, 0.05: 2, 1.0: 2, 100.0: 2}
 
 
+def test_a_process_that_somebody_stops_costs_no_file(clip: Path) -> None:
+    async def main() -> None:
+        async with DecodePool(limited(wall_s=1.0), want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            (pid,) = pids(pool)
+            os.kill(pid, signal.SIGSTOP)
+            assert (await pool.sample(clip, "video")).record.count == 4
+            assert pids(pool) != [pid] and gone(pid)
+
+    asyncio.run(main())
+
+
+def test_time_in_which_the_parent_was_stopped_is_not_held_against_a_file(clip: Path) -> None:
+    async def main() -> None:
+        async with DecodePool(limited(wall_s=1.0), want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            (pid,), before = pids(pool), pool._all[0]._last_turn
+            os.kill(pid, signal.SIGSTOP)
+            asked = asyncio.create_task(pool.sample(clip, "video"))
+            await until(lambda: pool._all[0]._last_turn is not before)
+            await asyncio.sleep(0)
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(2.5)  # noqa: ASYNC251 - as SIGSTOP does to this process
+            assert (await asked).record.count == 4
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("hangs")
 def test_a_hang_does_not_cost_the_file_behind_it(tmp_path: Path, clip: Path) -> None:
     """Two requests lie in one process; what ends it over the first is not held against the second."""
     other = write_clip(tmp_path / "b.mp4", frames=9)
@@ -328,6 +366,7 @@ def test_damaged_bytes_give_frames_or_a_named_error(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("hangs")
 def test_another_event_loop(clip: Path) -> None:
     uvloop = pytest.importorskip("uvloop")
 
@@ -414,10 +453,10 @@ def test_a_process_that_cannot_start_is_no_fault_of_the_file(
 
 
 def test_keys_stay_with_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    from videop2r_data.media.pool import _environment
+    from videop2r_data.media.worker import environment
 
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
-    assert "secret" not in str(_environment())
+    assert "secret" not in str(environment())
 
 
 def test_what_a_process_says_is_checked(clip: Path) -> None:

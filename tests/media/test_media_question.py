@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,32 @@ def test_processes_and_this_process_choose_alike(embedder: Path, clip: Path) -> 
     first, second = asyncio.run(main())
     here = sample_media(clip, "video", spec, want="encoded", focus=focus)
     assert first == second == here
+
+
+def test_a_process_of_the_embedder_that_is_stopped_or_killed(embedder: Path, clip: Path) -> None:
+    """Stopped, it is waited for; killed, the run ends and says so, and a fresh run chooses the same frames."""
+    focus = Focus(question=ASKED.format("red"))
+
+    async def main() -> list[Frames]:
+        got = []
+        async with DecodePool(spec_of(embedder), want="array", workers=1) as pool:
+            got.append(await pool.sample(clip, "video", focus))
+            assert pool._embedder is not None
+            (pid,) = pool._embedder._processes
+            os.kill(pid, signal.SIGSTOP)
+            waits = asyncio.create_task(pool.sample(clip, "video", focus))
+            assert not (await asyncio.wait([waits], timeout=1.0))[0]
+            os.kill(pid, signal.SIGCONT)
+            got.append(await waits)
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(ConfigError, match="the process of the embedder ended"):
+                await pool.sample(clip, "video", focus)
+        async with DecodePool(spec_of(embedder), want="array", workers=1) as pool:
+            got.append(await pool.sample(clip, "video", focus))
+        return got
+
+    first, *others = asyncio.run(main())
+    assert [other.record for other in others] == [first.record] * 2
 
 
 def test_ranking_is_by_score_and_the_earlier_of_two_equal_ones_comes_first() -> None:

@@ -55,7 +55,11 @@ def test_every_error_is_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("kind: demo, model: m", "kind: demo, model: m, batch: true", "needs kind anthropic"),
+        (
+            "kind: demo, model: m",
+            "kind: demo, model: m, batch: true",
+            "needs kind openai or anthropic or gemini",
+        ),
         ("[{name: a, kind: demo}]", "[{name: a, kind: demo}, {name: a, kind: demo}]", "repeated: a"),
         ("[{name: a, kind: demo}]", "[]", "at least 1"),
         ("name: my-set", "name: ../up", "pattern"),

@@ -123,7 +123,7 @@ CHECKS = (
 def test_think_and_answer(kind: str, think: str, answer: str, passes: bool) -> None:
     trace = ProcessTrace(observation="o", think=think, answer=answer)
     check = check_consistency(trace, kind, PETS if kind == "multiple choice" else ())
-    assert check.passed is passes, check
+    assert (check.reason is None) is passes, check
     if not passes:
         assert check.reason is not None and check.reason.value == "think_answer_mismatch"
         assert "think settles on" in check.detail
@@ -189,7 +189,7 @@ def test_real_outputs_are_read_without_a_fault_and_few_mismatch() -> None:
                 continue
             seen += 1
             trace = ProcessTrace.model_construct(observation="o", think=think, answer=answer)
-            mismatched += not check_consistency(trace, "multiple choice", options).passed
+            mismatched += check_consistency(trace, "multiple choice", options).reason is not None
     assert seen >= 100 and decided >= 20
     assert mismatched <= 0.2 * seen
 
@@ -209,7 +209,9 @@ def test_the_short_cut_for_last_words_agrees_with_the_full_rule(
     options = ["A. red", "B. blue", "C. green", "D. grey"]
     trace = ProcessTrace.model_construct(observation="o", think=think, answer=answer)
     thought = think_choice(think, options)
-    assert check_consistency(trace, "multiple choice", options).passed == (thought in (None, answer))
+    assert (check_consistency(trace, "multiple choice", options).reason is None) == (
+        thought in (None, answer)
+    )
 
 
 _WORDS = [

@@ -162,8 +162,8 @@ def test_the_verify_step_drops_leaks_in_robust_and_keeps_them_in_paper() -> None
     text = "<observation>The correct answer is B.</observation> <think>So B.</think><answer>B</answer>"
     assert verify_completion(text, SAMPLE, VerifySpec()).check.reason is RejectReason.LEAKED_ANSWER
     paper = VerifySpec.model_validate({"policy": {"profile": "paper"}})
-    assert verify_completion(text, SAMPLE, paper).check.passed
-    assert verify_completion(text, SAMPLE, VerifySpec(observation_leaks=False)).check.passed
+    assert verify_completion(text, SAMPLE, paper).check.reason is None
+    assert verify_completion(text, SAMPLE, VerifySpec(observation_leaks=False)).check.reason is None
     wrong = text.replace("<answer>B", "<answer>C")
     assert verify_completion(wrong, SAMPLE, VerifySpec()).check.reason is RejectReason.LOW_SCORE
 
@@ -180,7 +180,7 @@ def test_any_observation_can_be_checked(observation: str, options: list[str], an
 )
 def test_long_junk_is_read_to_its_end(piece: str) -> None:
     check = check_observation(piece * (100_000 // len(piece)), problem=QUESTION, options=OPTIONS, answer="B")
-    assert check.passed == (check.reason is None)
+    assert check.reason is None or check.detail
 
 
 def test_no_statement_is_without_a_marker() -> None:

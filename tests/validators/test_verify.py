@@ -66,7 +66,7 @@ def test_what_leaves_the_template_is_neither_parsed_nor_scored(
 
 def test_a_good_trace_passes_with_its_segments_and_score() -> None:
     found = verify_completion(_text(), _sample(), CAREFUL)
-    assert found.check.passed and found.check.detail == ""
+    assert found.check.reason is None and found.check.detail == ""
     assert found.trace == ProcessTrace(observation="a dog", think="so it is", answer="B")
     assert found.score is not None and found.score.value == 1.0
 
@@ -115,7 +115,7 @@ def test_length_bounds_are_inclusive(bounds: WordBounds, reason: str | None, whe
 
 def test_length_counts_chinese_by_character() -> None:
     trace = ProcessTrace(observation="\u7ea2\u8272\u7684\u7403", think="t", answer="a")
-    assert check_length(trace, LengthSpec(observation=WordBounds(min=4, max=4))).passed
+    assert check_length(trace, LengthSpec(observation=WordBounds(min=4, max=4))).reason is None
 
 
 THRESHOLDS = (

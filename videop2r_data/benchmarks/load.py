@@ -9,7 +9,16 @@ from importlib import resources
 from pathlib import Path
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import BadRow, Benchmark, Expected, Sample, parse_yaml, read_settings
+from videop2r_data.schemas import (
+    BadRow,
+    Benchmark,
+    Expected,
+    Sample,
+    expanded,
+    is_file,
+    parse_yaml,
+    read_settings,
+)
 
 FIRST = ("vsi-bench", "videommmu", "mmvu", "vcr-bench", "mvbench", "tempcompass", "video-mme")
 """Those that the paper reports, in its order."""
@@ -43,8 +52,8 @@ def benchmark_text(name_or_path: str, *, base: Path | None = None) -> str:
     """
     if name_or_path in packaged_benchmarks():
         return (resources.files(__package__) / f"{name_or_path}.yaml").read_text("utf-8")
-    path = (base or Path()) / Path(name_or_path).expanduser()
-    if not path.is_file():
+    path = (base or Path()) / expanded(name_or_path)
+    if not is_file(path):
         known = ", ".join(packaged_benchmarks())
         raise ConfigError(
             f"no benchmark {name_or_path!r}: neither packaged ({known}) nor a file",

@@ -374,7 +374,7 @@ class _OneJudge:
 
     async def ask_all(self, labels: Sequence[HumanLabel], tell: Tell) -> list[JudgedLabel]:
         """Every label, in order; many at once."""
-        gate = asyncio.Semaphore(self.judge.backend.concurrency)
+        gate = asyncio.Semaphore(self.judge.backend.calls_at_once)
         done = 0
 
         async def one(label: HumanLabel) -> JudgedLabel:

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from videop2r_data.backends import Journal, cost_usd
 from videop2r_data.builders.judging import Recorder, prompts_of
-from videop2r_data.builders.pipeline import Observer, told
+from videop2r_data.builders.news import Observer
+from videop2r_data.builders.pipeline import told
 from videop2r_data.builders.run import Result, Stop, run_pass
 from videop2r_data.builders.steps import Parts
 from videop2r_data.builders.workspace import Workspace, take_lease_now

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 import re
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
 from videop2r_data.backends import Journal, cost_usd
-from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
+from videop2r_data.builders.run import Portion, Replay, Tally
 from videop2r_data.builders.sources import PoolDigest
-from videop2r_data.builders.steps import Parts, Watcher
+from videop2r_data.builders.steps import Parts
 from videop2r_data.builders.workspace import Workspace, busy_writing
 from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.files import (
@@ -39,18 +40,16 @@ from videop2r_data.files import (
 from videop2r_data.schemas import (
     CONFIGS,
     PLAIN,
+    BadRow,
     BuildLock,
     Extra,
     FileLock,
     Ledger,
     Model,
-    Outcome,
     Recipe,
-    RejectReason,
     Sample,
     SourceLock,
     Spent,
-    Stage,
     StepModel,
     TraceGrammar,
     Usage,
@@ -58,6 +57,9 @@ from videop2r_data.schemas import (
     digest,
 )
 from videop2r_data.version import __version__
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.news import Observer
 
 # The folder that a run writes replaces the old one as a whole.
 
@@ -245,7 +247,10 @@ class DatasetWriter(FolderWriter):
 
 VERSIONED = ("av", "jiwer", "numpy", "pillow", "pyarrow", "rapidfuzz", "rouge-score")
 """Packages that can change a byte of the output."""
-_BREATHE = 256
+CHUNK = 128
+"""Questions whose rows are made together."""
+ALONE = 32
+"""Chunks of a pool that is large enough for processes."""
 
 
 async def write_dataset(
@@ -253,7 +258,7 @@ async def write_dataset(
     place: Workspace,
     *,
     card: Callable[[Path], object],
-    observer: Watcher,
+    observer: Observer,
     out: Path | None = None,
     replace: bool = False,
 ) -> BuildLock:
@@ -275,7 +280,9 @@ async def write_dataset(
             DatasetWriter(to, recipe.trace, recipe.extra) as writer,
         ):
             observer.begin("writing", None)
-            lock = await _Pass(Parts(recipe, place, journal, live=False), writer).run(observer)
+            lock = await _Pass(Parts(recipe, place, journal, live=False, tell=observer.wait), writer).run(
+                observer
+            )
             if out is None:
                 admit(lock.ledger, to, replace=replace)
             form = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -302,45 +309,65 @@ class _Pass:
 
     def __init__(self, parts: Parts, writer: DatasetWriter) -> None:
         self.parts = parts
+        self.replay = Replay(parts)
         self.writer = writer
-        self.extra = parts.recipe.extra
-        self.marks: dict[str, Any] = {"synthetic": parts.recipe.synthetic, "extra": self.extra}
         self.tally = Tally()
-        self.surplus = 0
-        self.table: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.meter = Meter(parts)
+        self.counts: Counter[tuple[str, str, str]] = Counter()
         self.digests = {s.name: PoolDigest() for s in parts.recipe.sources}
 
-    async def run(self, observer: Watcher) -> BuildLock:
-        """Write every row of the pool to its config."""
-        target = self.parts.recipe.target
-        for item in self.parts.pool():
-            self.digests[item.source].update(item)
-            if target is not None and self.tally.kept >= target:
-                self.surplus += 1
-                continue
-            if isinstance(item, Sample):
-                result = settled(await self.parts.steps.run(item))
-                self.put(result)
-                self.tally.add(result)
-            else:
-                self.writer.configs["rejected"].add(bad_row(item, **self.marks))
-                self.tally.add(item)
-            observer.step(self.tally, self.parts)
-            if self.tally.rows % _BREATHE == 0:
-                await asyncio.sleep(0)
+    async def run(self, observer: Observer) -> BuildLock:
+        """Write every row of the pool to its config; the rows of a large pool are made in processes."""
+        pool = self._read()
+        chunks = iter(lambda: list(islice(pool, CHUNK)), [])
+        first = list(islice(chunks, ALONE))
+        if len(first) < ALONE:
+            for items in first:
+                await self.add(items, None, observer)
+        else:
+            from videop2r_data.builders.writing import made_in_processes
+
+            async for items, made in made_in_processes(self.parts, chain(first, chunks), self.tally):
+                await self.add(items, made, observer)
         return self.lock()
 
-    def put(self, result: Result) -> None:
-        """Write what became of one question."""
-        self.meter.add(result.models)
-        if result.stage not in (Stage.POOL, Stage.MEDIA):
-            self.writer.configs["rl"].add(rl_row(result.sample, self.extra))
-        if result.outcome is Outcome.KEPT:
-            self.writer.configs["sft"].add(sft_row(result, **self.marks))
-            self.table[result.sample.data_type.value][result.sample.problem_type.value] += 1
-        else:
-            self.writer.configs["rejected"].add(rejected_row(result, **self.marks))
+    def _read(self) -> Iterator[Sample | BadRow]:
+        for item in self.parts.pool():
+            self.digests[item.source].update(item)
+            yield item
+
+    async def add(self, items: list[Sample | BadRow], made: Portion | None, observer: Observer) -> None:
+        """Write what became of some questions; `made` in another process, or not yet."""
+        room = (self.parts.recipe.target or math.inf) - self.tally.kept
+        if made is None or made.tally.kept >= room:
+            made = await self.replay.make(items, room)
+        for name, rows in made.rows.items():
+            self.writer.configs[name].add_table(rows)
+        self.tally.merge(made.tally)
+        self.counts.update(made.counts)
+        observer.step(self.tally, self.parts)
+        await asyncio.sleep(0)
+
+    def nested(self, about: str) -> dict[str, dict[str, int]]:
+        """What is counted about something, as a table of tables, sorted."""
+        found: dict[str, dict[str, int]] = {}
+        for (what, first, second), count in sorted(self.counts.items()):
+            if what == about:
+                found.setdefault(first, {})[second] = count
+        return found
+
+    def models(self) -> dict[str, StepModel]:
+        """Step -> its models, and what they took."""
+        served, took, models = self.nested("served"), self.nested("took"), {}
+        for step, spec in self.parts.recipe.backends.items():
+            spent = None
+            if self.parts.recipe.judges:
+                own = Counter(took.get(step))
+                usage = Usage(**{field: own[field] for field in Usage.model_fields})
+                # beside a list of judges no step takes batches
+                usd = None if spec.price is None else cost_usd(usage, spec.price, batched=False)
+                spent = Spent(rows=own["rows"], calls=own["calls"], usage=usage, usd=usd)
+            models[step] = StepModel(asked=spec.model, served=served.get(step, {}), spent=spent)
+        return models
 
     def lock(self) -> BuildLock:
         """Close the files and describe them."""
@@ -351,9 +378,9 @@ class _Pass:
             kept=tally.kept,
             rejected=tally.rejected,
             failed=tally.failed,
-            surplus=self.surplus,
+            surplus=sum(pool.rows for pool in self.digests.values()) - tally.rows,
             reasons=dict(sorted(tally.reasons.items())),
-            table={k: dict(sorted(v.items())) for k, v in sorted(self.table.items())},
+            table=self.nested("table"),
         )
         check_ledger(ledger, {name: config.rows for name, config in self.writer.configs.items()})
         return BuildLock(
@@ -364,60 +391,11 @@ class _Pass:
                 for name, pool in self.digests.items()
             ],
             left_out=digest(self.parts.left_out) if self.parts.left_out else "",
-            models=self.meter.models(),
+            models=self.models(),
             versions={"videop2r-data": __version__} | {name: version(name) for name in VERSIONED},
             ledger=ledger,
             files=files,
         )
-
-
-class Meter:
-    """Sums the answers that the rows of a build rest on; of one judge alone nothing, as ever."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._recorders = parts.record() if parts.recipe.judges else {}
-        self._specs = parts.recipe.backends
-        self._took: dict[str, Counter[str]] = {step: Counter() for step in self._specs}
-        self._served: dict[str, Counter[str]] = {step: Counter() for step in self._specs}
-
-    def add(self, models: dict[str, str]) -> None:
-        """One question is done; `models` of its result: step -> model id as its server reported it."""
-        for step, model in models.items():
-            self._served[step][model] += 1
-        for step, recorder in self._recorders.items():
-            answers = [answer for _, answer in recorder.calls if answer is not None]
-            self._took[step].update({"rows": int(bool(answers)), "calls": len(answers)})
-            for answer in answers:
-                if answer.completion is not None:
-                    self._took[step].update(answer.completion.usage.model_dump())
-            recorder.calls.clear()
-
-    def models(self) -> dict[str, StepModel]:
-        """Step -> its models, and what they took."""
-        return {
-            step: StepModel(
-                asked=spec.model,
-                served=dict(sorted(self._served[step].items())),
-                spent=self._spent(step) if self._recorders else None,
-            )
-            for step, spec in self._specs.items()
-        }
-
-    def _spent(self, step: str) -> Spent:
-        took, price = self._took[step], self._specs[step].price
-        usage = Usage(**{field: took[field] for field in Usage.model_fields})
-        # beside a list of judges no step takes batches
-        usd = None if price is None else cost_usd(usage, price, batched=False)
-        return Spent(rows=took["rows"], calls=took["calls"], usage=usage, usd=usd)
-
-
-def settled(result: Result) -> Result:
-    """A result without outcome becomes a failure: the journal lacks its answer, the next run asks again."""
-    if result.outcome is not None:
-        return result
-    return replace(
-        result, outcome=Outcome.FAILED, reason=RejectReason.CALL_FAILED, detail="no answer in the journal"
-    )
 
 
 def check_ledger(ledger: Ledger, written: dict[str, int]) -> None:
@@ -431,7 +409,7 @@ def check_ledger(ledger: Ledger, written: dict[str, int]) -> None:
 
 
 _HOST_SETTINGS = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "retries"}
-_HOST_SETTINGS |= {"server_wait_s"}
+_HOST_SETTINGS |= {"server_wait_s", "base_urls", "serve"}
 
 
 def locked_settings(settings: Model) -> dict[str, Any]:

@@ -1,42 +1,44 @@
-"""The build: make the missing calls, here or as Ray tasks, then write the data set from the journal."""
+"""The build: make the missing calls, here or on Ray, then write the data set from the journal."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from videop2r_data.backends import NANO, Journal
 from videop2r_data.builders.export import PoorSetError, check_ours, recover, write_dataset
+from videop2r_data.builders.news import Observer
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Run, Stop, Tally, run_pass
-from videop2r_data.builders.steps import Parts, Watcher
-from videop2r_data.builders.workspace import Shard, Workspace, exclusively, take_work
-from videop2r_data.errors import (
-    AwayError,
-    BackendError,
-    BudgetError,
-    ConfigError,
-    MissingExtraError,
-    StoppedError,
-)
+from videop2r_data.builders.serving import served
+from videop2r_data.builders.steps import Parts
+from videop2r_data.builders.workspace import Shard, Workspace, at_work
+from videop2r_data.errors import BudgetError, ConfigError, P2RError, StoppedError
 from videop2r_data.schemas import ASK_AGAIN, BadRow, Ledger, Model, Recipe, Sample
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.cluster import OnRay
+    from videop2r_data.builders.finished import Finished
 
 State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget", "withheld"]
 """`shard_complete`: every call of this process's share is made; nothing was written. `withheld`: every call
 is made, and the new data set was not put in the place of a better one."""
+_SHARED: dict[str, object] = {"state": "shard_complete"}
 CardWriter = Callable[[Path], object]
-KEPT_CHARS = 16 * 2**20
-"""Characters of pool text that are kept in memory during a run; each row counts 1,000 on top."""
+KEPT_CHARS = 2 * 2**20
+"""Characters of a small pool, which is read before the first call and kept in memory; each row counts 1,000
+on top."""
+COUNT_S = 5.0
+"""Seconds of calls before the rows of a large pool are counted."""
 WATCH_S = 0.5
 """Seconds between two looks at what the calls wait for."""
-_BREATHE = 1024
+_BREATHE = 64
 
 
 class Spent(Model):
@@ -58,7 +60,7 @@ class BuildReport(Model):
     """Questions looked at in this run, answers from the journal included."""
     calls_made: int
     calls_found: int
-    """Answers that the journal had."""
+    """Answers that the journal had; those of questions that need no look are not counted."""
     media_decoded: int
     unanswered: int
     """Questions that failed for want of an answer; the next run asks again."""
@@ -80,13 +82,6 @@ class BuildReport(Model):
     """Ledger of the data set that was written or withheld; None if none was made."""
 
 
-class Observer(Watcher, Protocol):
-    """Progress display of a build, which may wait for servers, batches and other builds."""
-
-    def wait(self, message: str) -> None:
-        """The build waits; `message` says for what."""
-
-
 async def build(
     recipe: Recipe,
     place: Workspace,
@@ -99,7 +94,8 @@ async def build(
     retry: Collection[RetryKind] = (),
     keep_going: bool = False,
     replace: bool = False,
-    under: str = "",
+    serve: bool = False,
+    executor: OnRay | None = None,
 ) -> BuildReport:
     """Build a data set, or go on with a build.
 
@@ -112,7 +108,8 @@ async def build(
         retry: what became of calls and files in earlier runs that is to be tried again, by kind.
         keep_going: do not stop for refusals and useless replies in a row.
         replace: a data set may be replaced by one that lost most of its rows to failures.
-        under: token of the lease of the process that started this share; empty: started by hand.
+        serve: start the servers of the recipe on this machine, and end them after the calls.
+        executor: who decodes and asks: actors on a Ray cluster; None: this process.
 
     Raises:
         ConfigError: a share of a recipe with a target.
@@ -125,54 +122,59 @@ async def build(
     if shard is not None and recipe.target is not None:
         raise ConfigError("a target cannot be shared out", hint="leave out --target or --shard")
     place.check()
-    tell = observer.wait
-    with await take_work(place.work, "a build", shard, wait=wait, stop=stop, tell=tell, under=under):
+    async with AsyncExitStack() as stack:
+        work = at_work(place, "a build", shard, wait=wait, stop=stop, tell=observer.wait)
+        begin = await stack.enter_async_context(work)
+        stack.enter_context(observer.in_file(place.work, shard))
         recover(place.out)
         check_ours(place.out)
         place.remember(recipe=recipe)
-        with Journal(place.journal) as journal:
-            found: dict[str, object] = {}
-            if retry:
-                again = await reopen(recipe, place, journal, retry, observer=observer, stop=stop, shard=shard)
-                found["retried"] = again
-            parts = Parts(
-                recipe,
-                place,
-                journal,
-                live=True,
-                shard=shard,
-                stop=stop,
-                keep_going=keep_going,
-                tell=observer.wait,
-            )
-            report = await make_calls(parts, observer, stop, wait=wait)
-        if report.state == "complete" and shard is not None:
-            found["state"] = "shard_complete"
-        elif report.state == "complete":
-            found |= await _export(recipe, place, card=card, observer=observer, replace=replace)
-    return report.model_copy(update=found | {"seconds": time.monotonic() - began})
+        made, retried = 0, dict[str, int]()
+        for skip in (not retry, False):  # again where the journal has lost answers of finished questions
+            ours = served(recipe, place.work / "serve", stop, observer.wait) if serve else nullcontext(recipe)
+            far = executor.hands(recipe, place, stop, observer.wait) if executor else nullcontext()
+            with Journal(place.journal, begin=begin) as journal:
+                if retry:
+                    args = recipe, place, journal, retry
+                    retried, retry = await reopen(*args, observer=observer, stop=stop, shard=shard), ()
+                async with ours as asked, far as hands:
+                    parts = Parts(
+                        asked, place, journal, live=True, shard=shard, stop=stop, keep_going=keep_going,
+                        tell=observer.wait, hands=hands,
+                    )  # fmt: skip
+                    report = await make_calls(parts, observer, stop, wait=wait, skip=skip)
+            made, found = made + report.calls_made, dict[str, object]()
+            if report.state == "complete":
+                found = _SHARED if shard else await _export(recipe, place, card, observer, replace=replace)
+            if not skip or found.get("unanswered", 0) in (0, report.unanswered):
+                break
+        observer.said.state = str(found.get("state", report.state))
+    found = found | {"retried": retried, "calls_made": made, "seconds": time.monotonic() - began}
+    return report.model_copy(update=found)
 
 
 async def _export(
-    recipe: Recipe, place: Workspace, *, card: CardWriter, observer: Observer, replace: bool
+    recipe: Recipe, place: Workspace, card: CardWriter, observer: Observer, *, replace: bool
 ) -> dict[str, object]:
     """Write the data set, unless it would replace a better one; returns what the report says of it."""
     found: dict[str, object] = {}
-    with exclusively(place.work / "export.lock"):
-        try:
-            lock = await write_dataset(recipe, place, card=card, observer=observer, replace=replace)
-            ledger = lock.ledger
-        except PoorSetError as error:
-            ledger = error.ledger
-            found = {"state": "withheld", "withheld": error.message}
+    try:
+        lock = await write_dataset(recipe, place, card=card, observer=observer, replace=replace)
+        ledger = lock.ledger
+    except PoorSetError as error:
+        ledger = error.ledger
+        found = {"state": "withheld", "withheld": error.message}
     # the next run tries these again: no answer, or a decoder that was killed
     unanswered = sum(n for reason, n in ledger.reasons.items() if reason.rpartition("/")[2] in ASK_AGAIN)
     return found | {"ledger": ledger, "unanswered": unanswered}
 
 
 @asynccontextmanager
-async def told(parts: Parts, observer: Observer) -> AsyncIterator[None]:
-    """Report every `WATCH_S` seconds what the calls wait for, while the body runs."""
+async def told(parts: Parts, observer: Observer, counts: Stop | None = None) -> AsyncIterator[None]:
+    """Report every `WATCH_S` seconds what the calls wait for, while the body runs.
+
+    `counts`: count the rows of a large pool meanwhile, and ask this stop if they break off.
+    """
 
     async def watch() -> None:
         while True:
@@ -180,53 +182,72 @@ async def told(parts: Parts, observer: Observer) -> AsyncIterator[None]:
             if words := parts.waiting_for():
                 observer.wait(words)
 
-    watching = asyncio.ensure_future(watch())
+    async def count(stop: Stop) -> None:
+        await asyncio.sleep(COUNT_S)
+        try:
+            parts.total = await asyncio.to_thread(parts.count)
+        except P2RError as error:
+            stop.ask(error)  # the pool breaks off: no call is worth its money before that is mended
+
+    beside = [asyncio.ensure_future(watch())]
+    if counts is not None and parts.total is None:
+        beside.append(asyncio.ensure_future(count(counts)))
     try:
         yield
     finally:
-        watching.cancel()
+        for task in beside:
+            task.cancel()
 
 
-async def read_ahead(parts: Parts, stop: Stop) -> int:
-    """Count the rows of the pool before the first call; a small pool is kept and not parsed again."""
+async def read_ahead(parts: Parts, stop: Stop) -> None:
+    """Read a pool as far as it is small; all of a small one is kept, and not parsed again."""
     kept: list[Sample | BadRow] = []
-    rows = chars = 0
-    for rows, row in enumerate(parts.pool(), 1):
+    chars = 0
+    for row in parts.pool():
+        kept.append(row)
         chars += 1000 + len(row.problem if isinstance(row, Sample) else row.raw)
-        if chars <= KEPT_CHARS:
-            kept.append(row)
-        if rows % _BREATHE == 0:
+        if stop.asked or chars > KEPT_CHARS:
+            return
+        if len(kept) % _BREATHE == 0:
             await asyncio.sleep(0)
-            if stop.asked:
-                return rows
-    if chars <= KEPT_CHARS:
-        parts.keep(kept)
-    return rows
+    parts.keep(kept)
 
 
 async def make_calls(
-    parts: Parts, observer: Observer, stop: Stop, *, wait: bool, run: Run | None = None
+    parts: Parts, observer: Observer, stop: Stop, *, wait: bool, run: Run | None = None, skip: bool = False
 ) -> BuildReport:
-    """Ask all that is not answered yet, then close the parts; `run` takes one question, None: the steps."""
+    """Ask all that is not answered yet, then close the parts.
+
+    Args:
+        run: takes one question; None: the steps.
+        skip: do not look at questions of a large pool that an earlier run of the steps finished.
+    """
+    finished: Finished | None = None
     try:
         observer.begin("reading the pool", None)
-        total = await read_ahead(parts, stop)
-        async with told(parts, observer):
-            tally, state = await _passes(parts, run or parts.steps.run, total, stop, observer, wait=wait)
+        await read_ahead(parts, stop)
+        if parts.total is None and run is None:
+            from videop2r_data.builders.finished import Finished
+
+            finished = Finished(parts, skip=skip)
+            run = finished.noting(parts.steps.run)
+        async with told(parts, observer, stop):
+            asked = run or parts.steps.run
+            tally, state = await _passes(parts, asked, finished, stop, observer, wait=wait)
     finally:
         await parts.close()
     return _report(parts, tally, state)
 
 
 async def _passes(
-    parts: Parts, run: Run, total: int, stop: Stop, observer: Observer, *, wait: bool
+    parts: Parts, run: Run, finished: Finished | None, stop: Stop, observer: Observer, *, wait: bool
 ) -> tuple[Tally, State]:
     """Pass over the pool until every call is answered, or the run must stop."""
     while True:
-        observer.begin("calls", total)
+        observer.begin("calls", parts.total)
         tally = await run_pass(
             run,
-            parts.pool(),
+            parts.pool(finished),
             window=parts.window,
             stop=stop,
             target=parts.recipe.target,
@@ -240,16 +261,18 @@ async def _passes(
             return tally, "complete"
         if stop.asked:
             return tally, "interrupted"
-        if (batched := parts.batched) is None or not tally.waiting:
+        if not parts.batched or not tally.waiting:
             return tally, "complete"
         try:
-            await batched.flush()
+            for batched in parts.batched:
+                await batched.flush()
         except BudgetError:
             return tally, "over_budget"
         except StoppedError:
             return tally, "interrupted"
-        if not await batched.collect(wait=wait, stop=stop, tell=observer.wait):
-            return tally, "interrupted" if stop.asked else "waiting"
+        for batched in parts.batched:
+            if not await batched.collect(wait=wait, tell=observer.wait):
+                return tally, "interrupted" if stop.asked else "waiting"
 
 
 def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
@@ -272,105 +295,3 @@ def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
         seconds=0.0,
         ledger=None,
     )
-
-
-# Ray: one share of the pool per task, over one journal on a shared file system.
-
-
-RETRIES = 3
-"""Restarts of a task whose node is lost; the journal has the calls that were already paid."""
-
-
-def make_calls_on_ray(
-    recipe: Recipe,
-    place: Workspace,
-    tasks: int,
-    *,
-    under: str,
-    tell: Callable[[str], None],
-    keep_going: bool = False,
-) -> list[dict[str, Any]]:
-    """Make the calls of a build in `tasks` Ray tasks; nothing is written but the journal.
-
-    The cluster is that of `RAY_ADDRESS`, else one on this machine. Every node needs this package, the
-    recipe's files and the work folder under the same paths, and the API keys in its environment.
-
-    Args:
-        tasks: shares of the pool.
-        under: token of the lease of the work folder, which the caller holds.
-        tell: is told when a task has ended.
-        keep_going: do not stop for refusals and useless replies in a row.
-
-    Returns:
-        The report of each task, as JSON.
-
-    Raises:
-        MissingExtraError: Ray is not installed. BackendError: a task failed; what it finished is kept.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtraError("ray", "ray") from None
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    started = not ray.is_initialized()
-    if started:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
-    try:
-        task = ray.remote(max_retries=RETRIES, num_cpus=1)(_one_share)
-        asked = recipe.model_dump_json()
-        folders = (str(place.out), str(place.work), str(place.base.resolve()))
-        under_way = [
-            task.remote(asked, folders, index, tasks, under, keep_going=keep_going)
-            for index in range(1, tasks + 1)
-        ]
-        reports: list[dict[str, Any]] = []
-        while under_way:
-            ended, under_way = ray.wait(under_way)
-            reports += ray.get(ended)
-            tell(f"{len(reports)} of {tasks} Ray tasks have ended")
-        return reports
-    except ray.exceptions.RayError as error:
-        # Ray raises a class that inherits from RayError and from the error's own class
-        kind = AwayError if isinstance(error, AwayError) else BackendError
-        raise kind(
-            f"a Ray task failed: {str(error).strip().splitlines()[-1]}",
-            hint="run the same command again: every finished call is kept",
-        ) from None
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _one_share(
-    recipe: str, folders: tuple[str, str, str], index: int, count: int, under: str, *, keep_going: bool
-) -> dict[str, Any]:
-    """The share of one Ray task; runs on a node of the cluster."""
-    import asyncio
-
-    out, work, base = map(Path, folders)
-    report = asyncio.run(
-        build(
-            Recipe.model_validate_json(recipe),
-            Workspace(out, work, base),
-            observer=_Silent(),
-            card=lambda folder: None,
-            stop=Stop(),
-            shard=Shard(index, count),
-            under=under,
-            keep_going=keep_going,
-        )
-    )
-    return report.model_dump(mode="json")
-
-
-class _Silent:
-    """Shows no progress: the driver reports when tasks end."""
-
-    def begin(self, what: str, total: int | None) -> None:
-        """Silent."""
-
-    def step(self, tally: Tally, parts: Parts) -> None:
-        """Silent."""
-
-    def wait(self, message: str) -> None:
-        """Silent."""

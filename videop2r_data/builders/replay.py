@@ -12,12 +12,13 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from videop2r_data.backends import Journal
+from videop2r_data.backends import FileLock, Journal
 from videop2r_data.builders.export import write_dataset
 from videop2r_data.builders.judging import Recorder
+from videop2r_data.builders.news import Observer
 from videop2r_data.builders.run import Result
-from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, Watcher, demo_source
-from videop2r_data.builders.workspace import Workspace, exclusively
+from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, demo_source
+from videop2r_data.builders.workspace import Workspace, busy_writing
 from videop2r_data.demo import DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
@@ -197,7 +198,7 @@ class ReproduceReport(Model):
 
 
 async def reproduce(
-    place: Workspace, *, card: Callable[[Path], object], observer: Watcher
+    place: Workspace, *, card: Callable[[Path], object], observer: Observer
 ) -> ReproduceReport:
     """Rebuild `place.out` beside its journal (or in a temporary folder if that is read-only) and compare.
 
@@ -238,12 +239,14 @@ def _scratch(work: Path) -> Iterator[Path]:
             yield Path(folder) / "reproduced"
         return
     rebuilt = work / "reproduced"
-    with exclusively(work / "reproduce.lock"):
+    if (lock := FileLock.take(work / "reproduce.lock")) is None:
+        raise busy_writing(rebuilt)
+    shutil.rmtree(rebuilt, ignore_errors=True)
+    try:
+        yield rebuilt
+    finally:
         shutil.rmtree(rebuilt, ignore_errors=True)
-        try:
-            yield rebuilt
-        finally:
-            shutil.rmtree(rebuilt, ignore_errors=True)
+        lock.release()
 
 
 def _compare(out: Path, rebuilt: Path, lock: BuildLock) -> list[FileComparison]:

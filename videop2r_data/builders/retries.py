@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from videop2r_data.backends import Answer, BatchRunner, Journal, asked_again, lacks_its_start, make_batches
+from videop2r_data.backends import (
+    Answer,
+    BatchRunner,
+    Journal,
+    asked_again,
+    batch_scope,
+    lacks_its_start,
+    make_batches,
+    own_words,
+)
 from videop2r_data.builders.run import Result, Stop, Tally
-from videop2r_data.builders.steps import Parts, Watcher
+from videop2r_data.builders.steps import Parts
 from videop2r_data.builders.workspace import Shard, Workspace, take_lease_now
 from videop2r_data.errors import ConfigError, RefusedError
 from videop2r_data.schemas import Outcome, Recipe, RejectReason, Request, Sample, Stage
 from videop2r_data.validators import parse_judgement
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.news import Observer
 
 # Give up a batch that its server no longer has, so that its requests can be asked again.
 
@@ -31,14 +44,17 @@ def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
         ConfigError: the recipe has no batches, or no open batch has this id.
         BusyError: a build works in this folder.
     """
-    if recipe.judge is None or not recipe.judge.backend.batch:
-        raise ConfigError("the judge of this recipe is not asked in batches", where=recipe.name)
+    place.need_folder("--abandon-batch")
+    specs = {step: spec for step, spec in recipe.backends.items() if spec.batch}
+    if not specs:
+        raise ConfigError("no step of this recipe is asked in batches", where=recipe.name)
     with take_lease_now(place.work, "build --abandon-batch"), Journal(place.journal) as journal:
-        runner = BatchRunner(make_batches(recipe.judge.backend), journal)
-        try:
-            return runner.abandon(batch_id, why="given up by hand")
-        except RefusedError as error:
-            raise ConfigError(error.message, where=str(place.journal), hint="look at the id again") from None
+        for step, spec in specs.items():
+            runner = BatchRunner(make_batches(spec), journal, scope=batch_scope(step))
+            with suppress(RefusedError):
+                return runner.abandon(batch_id, why="given up by hand")
+    message = f"no open batch has the id {batch_id!r}"
+    raise ConfigError(message, where=str(place.journal), hint="look at the id again")
 
 
 # `--retry`: the journal is replayed, and each answer of the kinds asked for that cost its row its place is
@@ -101,7 +117,7 @@ async def find_retries(
     journal: Journal,
     kinds: Collection[RetryKind],
     *,
-    observer: Watcher,
+    observer: Observer,
     stop: Stop | None = None,
     shard: Shard | None = None,
 ) -> Found:
@@ -140,7 +156,7 @@ async def reopen(
     journal: Journal,
     kinds: Collection[RetryKind],
     *,
-    observer: Watcher,
+    observer: Observer,
     stop: Stop,
     shard: Shard | None = None,
 ) -> dict[str, int]:
@@ -205,7 +221,5 @@ def _kind(request: Request, answer: Answer | None, opening: str, *, silent: bool
 
 
 def _has_verdict(request: Request, answer: Answer | None) -> bool:
-    if request.purpose != "judge" or answer is None or answer.completion is None:
-        return False
-    completion = answer.completion
-    return parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict is not None
+    own = own_words(answer, request) if request.purpose == "judge" else None
+    return own is not None and parse_judgement(own.text, finish_reason=own.finish_reason).verdict is not None

@@ -6,8 +6,8 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
@@ -30,12 +30,17 @@ from videop2r_data.schemas import (
     Score,
     Stage,
     Trace,
+    arrow_schema,
+    configs_of,
     default_grammar,
     rejected_row_of,
     render_trace,
     rl_row_of,
     sft_row_of,
 )
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.steps import Parts
 
 # The result of one question, and the released rows (`rl`, `sft`, `rejected`) made of it.
 
@@ -92,6 +97,15 @@ class Result:
     judge_key: str = ""
     models: dict[str, str] = field(default_factory=dict)
     judged: Judged = NOT_JUDGED
+
+
+class Done(NamedTuple):
+    """A question that needs no look, since it is known what became of it."""
+
+    outcome: Outcome
+    stage: Stage | None
+    reason: RejectReason | None
+    detail: str = ""
 
 
 def _question(sample: Sample, extra: Extra) -> dict[str, Any]:
@@ -186,6 +200,78 @@ def bad_row(bad: BadRow, *, synthetic: bool, extra: Extra = PLAIN) -> dict[str, 
     return row.model_dump(mode="json")
 
 
+# What questions come to in a data set: their rows, and what is counted of them.
+
+
+class Portion(NamedTuple):
+    """What some questions came to.
+
+    Attributes:
+        rows: config -> an Arrow table.
+        counts: ("table", data type, problem type) -> accepted rows; ("served", step, model id as its server
+            reported it) -> rows; ("took", step, "rows", "calls" or a field of `Usage`) -> what answers took,
+            of one judge alone nothing.
+    """
+
+    rows: dict[str, Any]
+    tally: Tally
+    counts: Counter[tuple[str, str, str]]
+
+
+class Replay:
+    """Takes questions through the steps with no call, and makes their rows."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.extra = parts, parts.recipe.extra
+        self._marks: dict[str, Any] = {"synthetic": parts.recipe.synthetic, "extra": self.extra}
+        self._recorders = parts.record() if parts.recipe.judges else {}
+        configs = configs_of(parts.recipe.trace, self.extra)
+        self._schemas = {name: arrow_schema(row) for name, row in configs.items()}
+
+    async def make(self, items: list[Sample | BadRow], room: float = math.inf) -> Portion:
+        """The rows of these questions, until `room` of them are accepted."""
+        import pyarrow as pa
+
+        made = Portion({}, Tally(), Counter())
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self._schemas}
+        for item in items:
+            if made.tally.kept >= room:
+                break
+            if isinstance(item, BadRow):
+                made.tally.add(item)
+                rows["rejected"].append(bad_row(item, **self._marks))
+                continue
+            result = settled(await self.parts.steps.run(item))
+            made.tally.add(result)
+            made.counts.update(("served", *served) for served in result.models.items())
+            for step, recorder in self._recorders.items():
+                answers = [answer.completion for _, answer in recorder.calls if answer is not None]
+                made.counts["took", step, "rows"] += bool(answers)
+                made.counts["took", step, "calls"] += len(answers)
+                for usage in (answer.usage.model_dump() for answer in answers if answer is not None):
+                    made.counts.update({("took", step, field): count for field, count in usage.items()})
+                recorder.calls.clear()
+            if result.stage not in (Stage.POOL, Stage.MEDIA):
+                rows["rl"].append(rl_row(item, self.extra))
+            if result.outcome is Outcome.KEPT:
+                rows["sft"].append(sft_row(result, **self._marks))
+                made.counts["table", item.data_type.value, item.problem_type.value] += 1
+            else:
+                rows["rejected"].append(rejected_row(result, **self._marks))
+        made.tally.first.clear()
+        made.rows.update({n: pa.Table.from_pylist(rows[n], schema) for n, schema in self._schemas.items()})
+        return made
+
+
+def settled(result: Result) -> Result:
+    """A result without outcome becomes a failure: the journal lacks its answer, the next run asks again."""
+    if result.outcome is not None:
+        return result
+    return replace(
+        result, outcome=Outcome.FAILED, reason=RejectReason.CALL_FAILED, detail="no answer in the journal"
+    )
+
+
 # The pass: a window of questions is under way at once, results come in pool order, a stop drains the window.
 
 
@@ -238,8 +324,18 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     """Reason -> error message of the first question that failed for this reason."""
+    first: list[Result] = field(default_factory=list)
+    """The first 50 that are kept, and the first 50 that are rejected."""
 
-    def add(self, item: Result | BadRow) -> None:
+    def merge(self, other: Tally) -> None:
+        """Add what was seen of questions that come after these, but no `first`."""
+        for name in ("rows", "kept", "rejected", "failed", "waiting", "unanswered"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.last_error = other.last_error or self.last_error
+        self.reasons.update(other.reasons)
+        self.examples = other.examples | self.examples
+
+    def add(self, item: Result | BadRow | Done) -> None:
         """Count one question."""
         self.rows += 1
         if isinstance(item, BadRow):
@@ -259,13 +355,15 @@ class Tally:
                 self.last_error = item.detail
         else:
             self.waiting += 1
+        if isinstance(item, Result) and item.outcome in {Outcome.KEPT, Outcome.REJECTED}:
+            self.first += [item] if [one.outcome for one in self.first].count(item.outcome) < 50 else []
         if item.stage is not None and item.reason is not None:
             self.reasons[f"{item.stage.value}/{item.reason.value}"] += 1
 
 
 async def run_pass(
     run: Run,
-    pool: Iterable[Sample | BadRow],
+    pool: Iterable[Sample | BadRow | Done],
     *,
     window: int,
     stop: Stop,
@@ -275,7 +373,7 @@ async def run_pass(
     """Take every question of the pool through the steps.
 
     Args:
-        pool: questions in pool order; read as they are needed.
+        pool: questions in pool order; read as they are needed. Those that need no look are counted.
         window: questions under way at once.
         stop: ends the pass early; those under way are finished first.
         target: end once so many are kept; questions whose answer is in a batch count as if they were, since
@@ -288,22 +386,22 @@ async def run_pass(
     outcomes: dict[int, Outcome | None] = {}
     rows = _until_it_breaks_off(pool, stop)
 
-    def next_row() -> tuple[int, Sample | BadRow] | None:
+    def next_row() -> tuple[int, Sample | BadRow | Done] | None:
         # every row that waits may be kept: with these the target would be met
         met = target is not None and tally.kept + tally.waiting >= target
         return None if stop.asked or met else next(rows, None)
 
     async def worker() -> None:
-        while (found := next_row()) is not None:
-            place, item = found
+        """Take one row after the other until there is none."""
+        for place, item in iter(next_row, None):
             try:
-                made = item if isinstance(item, BadRow) else await run(item)
+                made = await run(item) if isinstance(item, Sample) else item
             except StoppedError:
                 return  # stopped while it waited: its call was not made
             except P2RError as error:
                 return stop.ask(error)
             tally.add(made)
-            if target is not None and isinstance(made, Result):
+            if target is not None and not isinstance(made, BadRow):
                 outcomes[place] = made.outcome
             on_result(tally)
             if tally.rows % _BREATHE == 0:
@@ -327,8 +425,8 @@ async def run_pass(
 
 
 def _until_it_breaks_off(
-    pool: Iterable[Sample | BadRow], stop: Stop
-) -> Iterator[tuple[int, Sample | BadRow]]:
+    pool: Iterable[Sample | BadRow | Done], stop: Stop
+) -> Iterator[tuple[int, Sample | BadRow | Done]]:
     try:
         yield from enumerate(pool)
     except P2RError as error:

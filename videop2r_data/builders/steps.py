@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from videop2r_data.backends import (
     BatchCaller,
@@ -17,6 +18,7 @@ from videop2r_data.backends import (
     Money,
     Step,
     answer_variant,
+    batch_scope,
     fold,
     make_backend,
     make_batch_caller,
@@ -36,8 +38,8 @@ from videop2r_data.builders.judging import (
     question_text,
     unusable,
 )
-from videop2r_data.builders.run import Result, Stop, Tally
-from videop2r_data.builders.sources import open_source, read_pool
+from videop2r_data.builders.run import Done, Result, Stop
+from videop2r_data.builders.sources import Source, open_source, open_sources
 from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError, MediaError, TransientError
 from videop2r_data.media import DecodePool
@@ -59,6 +61,10 @@ from videop2r_data.schemas import (
     Stage,
 )
 from videop2r_data.validators import verify_completion
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.cluster import Cluster
+    from videop2r_data.builders.finished import Finished
 
 # Requests of steps 1 and 3: the same recipe and question make the same request, so the same journal key.
 
@@ -89,13 +95,15 @@ class RequestBuilder:
     def generate(self, sample: Sample, media: MediaRecord | None, attempt: int) -> Request:
         """Step 1, try `attempt` (from 0)."""
         text = question_text(self.generate_prompt, sample)
+        backend = self.recipe.generate.backend
+        encoded = self.recipe.media.wire_of(media.passthrough) if media is not None else ""
         return Request(
             purpose=self.purpose,
-            model=self.recipe.generate.backend.identity,
+            model=backend.identity,
             messages=messages(self.generate_prompt.system, text, media=media is not None),
             params=self._attempts[attempt],
             media=media,
-            media_encoding=self.recipe.media.wire_of(media.passthrough) if media is not None else "",
+            media_encoding=backend.wire_of(media, encoded),
             variant=self._generator_variant,
         )
 
@@ -185,14 +193,14 @@ class Steps:
         completion = answer.completion
         if completion is None:
             return replace(found, reason=RejectReason.CALL_REFUSED, detail=answer.refused)
-        found = replace(found, models=before.models | {"generate": completion.model})
+        models = before.models | {"generate": completion.model}
         if (why := unusable(completion)) is not None:
             kept = completion.text if why[0] is RejectReason.CONTENT_FILTERED else ""
-            return replace(found, reason=why[0], detail=why[1], completion=kept)
+            return replace(found, models=models, reason=why[0], detail=why[1], completion=kept)
         shown = media.shown if media else NOT_SHOWN
         verified = verify_completion(completion.text, sample, self.recipe.verify, self.recipe.trace, shown)
         check, trace = verified.check, verified.trace
-        found = replace(found, completion=completion.text, trace=trace, score=verified.score)
+        found = replace(found, models=models, completion=completion.text, trace=trace, score=verified.score)
         if trace is None and completion.finish_reason == "length":
             detail = f"cut at max_tokens: {check.detail}"
             return replace(found, outcome=Outcome.REJECTED, reason=RejectReason.COMPLETION_CUT, detail=detail)
@@ -230,10 +238,11 @@ class Parts:
         steps: takes one question through the build.
         generator: what answers step 1.
         judges: step -> what answers it, for each model of each judge.
+        total: rows of the pool, once they are counted.
 
     Args:
         live: calls may be made and files decoded; else answers come from the journal only.
-        batches: a judge that takes batches is asked in batches.
+        batches: a step that takes batches is asked in batches.
         shard: work on this share of the pool only.
         stop: when it is asked, waits end and no further call is made.
         keep_going: do not stop for refusals and useless replies in a row.
@@ -243,6 +252,7 @@ class Parts:
         free: step 1 may write anything, not only traces.
         took: is told the key of each answered request and how many seconds it took.
         also: step -> who is asked beside the steps of the recipe; its replies are of any form.
+        hands: who decodes and asks; None: this process.
     """
 
     def __init__(
@@ -262,31 +272,31 @@ class Parts:
         free: bool = False,
         took: Callable[[str, float], None] | None = None,
         also: dict[Step, BackendSpec] | None = None,
+        hands: Cluster | None = None,
     ) -> None:
         self.recipe = recipe
         self._also = also or {}
+        self._hands = hands
         self.backends = recipe.backends | self._also
         self.place = place
         self.journal = journal
-        owns = None if shard is None else shard.owns
-        self._wanted = [choose for choose in (wanted, owns) if choose is not None]
-        self._free = free
-        self._took = took
+        self.shard = shard
+        self._wanted = [choose for choose in (wanted, shard.owns if shard else None) if choose is not None]
+        self._free, self._took = free, took
         self._kept: list[Sample | BadRow] | None = None
-        self._tell = tell
-        self._keep_going = keep_going
-        self._forgive = forgive
+        self.total: int | None = None
+        self.tell = tell
+        self._keep_going, self._forgive = keep_going, forgive
         self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
         self.bench = Bench(recipe, place.base)
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
-        self._roots = {s.name: s.media_root for s in sources if s.media_root is not None}
-        self.samplers: list[DecodePool] = []
+        self.roots = {s.name: s.media_root for s in sources if s.media_root is not None}
         self._sampled: dict[tuple[MediaSpec, str], MediaStep] = {}
         self.media = self._media_step(recipe.media, recipe.generate.backend, live=live)
-        self.generator = self._caller(recipe.generate.backend, "generate", live=live)
+        self.generator = self._asker("generate", recipe.generate.backend, live=live, batches=batches)
         self.judges = {
-            step: self._judge(step, spec, live=live, batches=batches)
+            step: self._asker(step, spec, live=live, batches=batches)
             for step, spec in self.backends.items()
             if step != "generate"
         }
@@ -302,9 +312,9 @@ class Parts:
         return [self.generator, *self.judges.values()]
 
     @property
-    def batched(self) -> BatchCaller | None:
-        """The judge that is asked in batches, if there is one."""
-        return next((judge for judge in self.judges.values() if isinstance(judge, BatchCaller)), None)
+    def batched(self) -> list[BatchCaller]:
+        """What is asked in batches."""
+        return [caller for caller in self.callers if isinstance(caller, BatchCaller)]
 
     def prompts(self) -> dict[str, str]:
         """Prompt name -> sha256 of its text."""
@@ -323,12 +333,16 @@ class Parts:
         form = backend.declared.frames
         if (spec, form) not in self._sampled:
             # its processes start with the first file that must be decoded
-            sampler = DecodePool(spec, want=form) if live else None
-            self.samplers += [sampler] if sampler is not None else []
-            self._sampled[spec, form] = MediaStep(
-                spec, journal=self.journal, roots=self._roots, sampler=sampler, arrays=form == "array"
+            decoder = self._hands.sampler if self._hands else DecodePool
+            sampler = decoder(spec, want=form) if live else None
+            media = self._sampled[spec, form] = MediaStep(
+                spec, journal=self.journal, roots=self.roots, sampler=sampler, arrays=form == "array"
             )
+            media.store.budget *= self._actors(backend)
         return self._sampled[spec, form]
+
+    def _actors(self, spec: BackendSpec) -> int:
+        return 1 if self._hands is None else self._hands.actors(spec)
 
     @property
     def media_steps(self) -> list[MediaStep]:
@@ -343,8 +357,10 @@ class Parts:
 
     def waiting_for(self) -> str:
         """What the calls wait for, in words; empty while no call waits."""
+        crews = [crew.waiting_for() for crew in self._hands.crews] if self._hands else []
         limiters = [caller.limiter for caller in self.callers if isinstance(caller, Caller)]
-        return "; ".join(filter(None, (limiter.waiting_for() for limiter in limiters)))
+        found = list(filter(None, crews)) or filter(None, (limiter.waiting_for() for limiter in limiters))
+        return "; ".join(found)
 
     def record(self) -> dict[str, Recorder]:
         """Step -> its calls from now on, in order."""
@@ -360,15 +376,28 @@ class Parts:
 
         With just as many, the questions that crowd before one server would be missing before the other.
         """
-        calls = sum(spec.concurrency for spec in self.backends.values())
-        return calls + calls // 2 + 2 * self.recipe.media.workers
+        calls = sum(spec.calls_at_once * self._actors(spec) for spec in self.backends.values())
+        decoders = self._hands.decoders if self._hands and self.roots else self.recipe.media.workers
+        return calls + calls // 2 + 2 * decoders
 
-    def pool(self) -> Iterator[Sample | BadRow]:
-        """The questions (of this process's share) in pool order: read anew, or kept if they are few."""
+    def pool(self, finished: Finished | None = None) -> Iterator[Sample | BadRow]:
+        """The questions (of this process's share) in pool order: read anew, or kept if they are few.
+
+        `finished`: see `Source.rows`.
+        """
         if self._kept is not None:
             return iter(self._kept)
-        pool = read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
-        return (row for row in pool if all(wanted(row) for wanted in self._wanted))
+        rows = chain.from_iterable(source.rows(finished) for source in self._sources())
+        return (row for row in rows if isinstance(row, Done) or all(wanted(row) for wanted in self._wanted))
+
+    def _sources(self) -> list[Source]:
+        return open_sources(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
+
+    def count(self) -> int:
+        """How many rows the pool has: they are read, but not looked at unless some are not wanted."""
+        if self._wanted:
+            return sum(1 for _ in self.pool())
+        return sum(1 for source in self._sources() for _ in islice(source.raw_rows(), source.spec.limit))
 
     def asked(self) -> Iterator[Sample | BadRow]:
         """The same without the rows that the recipe leaves out."""
@@ -376,39 +405,46 @@ class Parts:
 
     def keep(self, rows: list[Sample | BadRow]) -> None:
         """Keep the rows of the whole pool in memory for the next pass."""
-        self._kept = rows
+        self._kept, self.total = rows, len(rows)
 
     async def close(self) -> None:
         """Stop decoders and backends."""
         async with AsyncExitStack() as stack:
-            for part in (*self.samplers, *self.media_steps, *self.callers):
+            pools = [media.sampler for media in self.media_steps if isinstance(media.sampler, DecodePool)]
+            for part in (*pools, *self.media_steps, *self.callers):
                 stack.push_async_callback(part.close)
 
-    def _judge(self, step: Step, spec: BackendSpec, *, live: bool, batches: bool) -> Caller | BatchCaller:
+    def _asker(self, step: Step, spec: BackendSpec, *, live: bool, batches: bool) -> Caller | BatchCaller:
         if spec.batch and live and batches:
             breaker = self._breaker(step)
-            return make_batch_caller(spec, journal=self.journal, money=self.money, breaker=breaker)
+            return make_batch_caller(spec, step, journal=self.journal, money=self.money, breaker=breaker)
+        what = batch_scope(step) or "judge"
         events = self.journal.batch_events() if live else []
-        if events and (waiting := len(open_keys(fold(events)))):
+        if events and (waiting := len(open_keys(fold(events), batch_scope(step)))):
             raise ConfigError(
-                f"{waiting:,} judge calls of this build are in a batch at the server; asked one by one "
+                f"{waiting:,} {what} calls of this build are in a batch at the server; asked one by one "
                 "as well, they would be paid twice",
                 where=str(self.place.journal),
-                hint="collect them first: p2r-data build with judge.backend.batch: true\n"
+                hint=f"collect them first: p2r-data build with {what}.backend.batch: true\n"
                 "or give the batch up: p2r-data build --abandon-batch ID",
             )
         return self._caller(spec, step, live=live)
 
     def _caller(self, spec: BackendSpec, step: Step, *, live: bool) -> Caller:
+        backend: Backend | None = None
+        if live:
+            far = self._hands
+            backend = far.backend(step, spec) if far else backend_of(self.recipe, self.place, spec)
         return make_caller(
             spec,
-            backend_of(self.recipe, self.place, spec) if live else None,
+            backend,
             step,
             journal=self.journal,
             money=self.money,
             breaker=self._breaker(step),
+            concurrency=spec.calls_at_once * self._actors(spec),
             forgive=self._forgive,
-            tell=self._tell,
+            tell=self.tell,
             took=self._took,
         )
 
@@ -455,13 +491,3 @@ def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
 def demo_source(recipe: Recipe) -> str | None:
     """Name of the first source that is a synthetic world."""
     return next((s.name for s in recipe.sources if s.kind == "demo" or s.demo is not None), None)
-
-
-class Watcher(Protocol):
-    """Progress display of a pass over the pool."""
-
-    def begin(self, what: str, total: int | None) -> None:
-        """A phase begins; `total` questions if known."""
-
-    def step(self, tally: Tally, parts: Parts) -> None:
-        """One more question is done."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import re
-import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
-from videop2r_data.backends import FileLock, is_held
+from videop2r_data.backends import Begin, FileLock, Writer, is_held, mirror_of
 from videop2r_data.builders.run import Stop
 from videop2r_data.errors import BusyError, ConfigError, ExportError
 from videop2r_data.files import WORKSPACE_NAME, work_folder
@@ -34,17 +32,29 @@ class Workspace:
         out: the data set; nothing else is ever written there.
         work: journal, demo world and notes of this host; keep it as long as the data set may grow.
         base: folder that the recipe's relative paths start from.
+        store: URL where the journal is at home; `work` is then its mirror. None: in `work`.
     """
 
     out: Path
     work: Path
     base: Path
+    store: str | None = None
 
     @classmethod
-    def at(cls, out: Path, *, base: Path, work: Path | None = None) -> Workspace:
-        """`work` lies beside `out` unless it is given."""
+    def at(cls, out: Path, *, base: Path, work: Path | str | None = None) -> Workspace:
+        """`work` lies beside `out` unless it is given: a folder, or a URL (text: a `Path` loses a slash)."""
         out = Path(os.path.abspath(out))  # noqa: PTH100 - keeps symbolic links as the user wrote them
-        return cls(out, work or work_folder(out), base)
+        if isinstance(work, str) and "://" in work:
+            return cls(out, mirror_of(work), base, work)
+        if re.match(r"[a-z0-9]{2,}:/", str(work)):
+            raise ConfigError(f"this command works in a folder, not in {work}", hint="leave out --work")
+        return cls(out, Path(work) if work else work_folder(out), base)
+
+    def need_folder(self, what: str) -> None:
+        """ConfigError if the journal is in a store, where a flag does not work."""
+        if self.store is not None:
+            hint = "work in folders; p2r-data merge puts journals together, in folders and stores"
+            raise ConfigError(f"{what} needs a work folder, not a URL", where=self.store, hint=hint)
 
     @property
     def journal(self) -> Path:
@@ -187,18 +197,14 @@ _LOOK_S = 0.25
 _BREATH_S = 0.05
 _TRIES = 5
 _NOTE_BYTES = 4096
+Note = dict[str, Any]
 
 
 class Lease:
-    """A lease that is held; a context manager that ends it.
+    """A lease that is held; a context manager that ends it."""
 
-    Attributes:
-        token: names this lease among all that the folder has seen.
-    """
-
-    def __init__(self, locks: list[FileLock], token: str) -> None:
+    def __init__(self, locks: list[FileLock]) -> None:
         self._locks = locks
-        self.token = token
 
     def end(self) -> None:
         """Give the lease up; safe to call twice."""
@@ -229,21 +235,34 @@ def take_lease_now(work: Path, what: str) -> Lease:
         taking.drop()
 
 
-async def take_work(
-    work: Path,
+@asynccontextmanager
+async def at_work(
+    place: Workspace,
     what: str,
-    shard: Shard | None,
+    shard: Shard | None = None,
     *,
     wait: bool,
     stop: Stop,
     tell: Callable[[str], None],
-    under: str = "",
-) -> Lease:
-    """The lease of a whole folder, or of one share of its work; see `take_lease` and `take_share`."""
+) -> AsyncIterator[Begin]:
+    """The lease of a workspace, or of one share of its work; yields what opens the segment to write.
+
+    Raises:
+        ConfigError: a share of a build in a store. BusyError: as `take_lease`, `take_share` and `in_store`.
+    """
     if shard is None:
-        return await take_lease(work, what, wait=wait, stop=stop, tell=tell)
-    share = f"share {shard.index} of {shard.count} of {what}"
-    return await take_share(work, share, shard, under=under, stop=stop)
+        lease = await take_lease(place.work, what, wait=wait, stop=stop, tell=tell)
+    else:
+        place.need_folder("--shard")
+        lease = take_share(place.work, f"share {shard.index} of {shard.count} of {what}", shard)
+    with lease:
+        if place.store is None:
+            yield Writer.take_over
+        else:
+            from videop2r_data.builders.remote import in_store
+
+            async with in_store(place.store, place.work, what, wait=wait, stop=stop, tell=tell) as begin:
+                yield begin
 
 
 async def take_lease(
@@ -266,19 +285,15 @@ async def take_lease(
             if not wait:
                 raise taking.busy("--no-wait does not wait for it")
             tell(f"{taking.holders()} works in {work}; this command goes on when it has ended")
-            if not await _pause(stop):
+            if not await pause(stop):
                 raise taking.busy("stopped while waiting for it")
         return lease
     finally:
         taking.drop()
 
 
-async def take_share(work: Path, what: str, shard: Shard, *, under: str, stop: Stop) -> Lease:
-    """The lease of one share of the pool.
-
-    Args:
-        under: token of the lease of the process that started this one; empty: started by hand.
-        stop: ends the wait for a share that was started anew while its first process still ends.
+def take_share(work: Path, what: str, shard: Shard) -> Lease:
+    """The lease of one share of the pool, at once.
 
     Raises:
         BusyError: a build, the same share, or a share of another count is at work. ConfigError: the folder
@@ -286,17 +301,12 @@ async def take_share(work: Path, what: str, shard: Shard, *, under: str, stop: S
     """
     taking = _Taking(work, what)
     try:
-        if not under:
-            return taking.share(shard)
-        while (lease := taking.share_under(shard, under)) is None:
-            if not await _pause(stop):
-                raise taking.busy("stopped while waiting for it")
-        return lease
+        return taking.share(shard)
     finally:
         taking.drop()
 
 
-async def _pause(stop: Stop) -> bool:
+async def pause(stop: Stop) -> bool:
     """Wait before the next look; False: stop was asked."""
     ends = time.monotonic() + _LOOK_S
     while not stop.asked:
@@ -306,12 +316,20 @@ async def _pause(stop: Stop) -> bool:
     return False
 
 
+def busy(who: str, where: str, why: str) -> BusyError:
+    """The error that names who works in a folder."""
+    return BusyError(
+        f"{who} works in this folder: {why}",
+        where=where,
+        hint="wait until it has ended or end it, then run the same command: every finished call is kept",
+    )
+
+
 class _Taking:
     """One attempt at a lease: the locks it holds so far, and the lock files that others hold."""
 
     def __init__(self, work: Path, what: str) -> None:
         self.folder = work / FOLDER
-        self.token = secrets.token_hex(8)
         self._what = what
         self._got: list[FileLock] = []
         self._in_the_way: list[Path] = []
@@ -350,31 +368,13 @@ class _Taking:
             raise self.busy(f"it shares the pool out otherwise than into {shard.count}")
         return self._lease()
 
-    def share_under(self, shard: Shard, token: str) -> Lease | None:
-        """The lease of a share whose parent build holds the folder; None: the share is still held."""
-        path = self.folder / f"share-{shard.index}-of-{shard.count}.lock"
-        if not self._lock(path):
-            self._in_the_way = [path]
-            return None
-        if _note(self.folder / _BUILD).get("token") != token:
-            raise BusyError(
-                "the build that started this share has ended",
-                where=str(self.folder.parent),
-                hint="run the same command again: every finished call is kept",
-            )
-        return self._lease()
-
     def busy(self, why: str) -> BusyError:
         """The error that names who works in the folder."""
-        return BusyError(
-            f"{self.holders()} works in this folder: {why}",
-            where=str(self.folder.parent),
-            hint="wait until it has ended or end it, then run the same command: every finished call is kept",
-        )
+        return busy(self.holders(), str(self.folder.parent), why)
 
     def holders(self) -> str:
         """The processes that hold the locks in the way, in words."""
-        found = [_words(path) for path in self._in_the_way]
+        found = [words(_note(path)) for path in self._in_the_way]
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return ", ".join(found[:3]) + more
 
@@ -385,7 +385,7 @@ class _Taking:
         self._got = []
 
     def _lease(self) -> Lease:
-        lease, self._got = Lease(self._got, self.token), []
+        lease, self._got = Lease(self._got), []
         return lease
 
     def _lock(self, path: Path, *, shared: bool = False) -> bool:
@@ -397,14 +397,7 @@ class _Taking:
             return False
         self._got.append(lock)
         if not shared:
-            note = {
-                "what": self._what,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-                "token": self.token,
-            }
-            lock.write(orjson.dumps(note).ljust(_NOTE_BYTES))
+            lock.write(orjson.dumps(note_of(self._what)).ljust(_NOTE_BYTES))
         return True
 
     def _busy_shares(self) -> list[Path]:
@@ -420,7 +413,13 @@ class _Taking:
         )
 
 
-def _note(path: Path) -> dict[str, Any]:
+def note_of(what: str) -> Note:
+    """Who this process is, for the message that other processes show."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    return {"what": what, "host": socket.gethostname(), "pid": os.getpid(), "since": since}
+
+
+def _note(path: Path) -> Note:
     try:
         found = orjson.loads(path.read_bytes()[:_NOTE_BYTES])
     except (OSError, ValueError):
@@ -428,26 +427,12 @@ def _note(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _words(path: Path) -> str:
-    note = _note(path)
+def words(note: Note) -> str:
+    """Who wrote a note."""
     if not note:
         return "another process"
-    return f"{note.get('what')} (process {note.get('pid')} on {note.get('host')}, since {note.get('since')})"
-
-
-# One writer of an output at a time.
-
-
-@contextmanager
-def exclusively(path: Path) -> Iterator[None]:
-    """One writer of an output at a time: ExportError while another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise busy_writing(path) from None
-        yield
+    what, pid, host, since = (str(note.get(name))[:80] for name in ("what", "pid", "host", "since"))
+    return f"{what} (process {pid} on {host}, since {since})"
 
 
 def busy_writing(where: Path, what: str = "data set") -> ExportError:

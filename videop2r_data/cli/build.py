@@ -6,26 +6,22 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from videop2r_data.backends import Journal, equal_words, what_to_change
 from videop2r_data.builders import (
     RETRY_KINDS,
     BuildReport,
+    Observer,
+    OnRay,
     Parts,
     RetryKind,
     Shard,
@@ -35,10 +31,8 @@ from videop2r_data.builders import (
     abandon_batch,
     build,
     find_retries,
-    make_calls_on_ray,
+    in_words,
     parse_kinds,
-    reopen,
-    take_lease,
 )
 from videop2r_data.cards.card import write_dataset_card
 from videop2r_data.cli.common import (
@@ -55,10 +49,22 @@ from videop2r_data.cli.common import (
     show,
     with_overrides,
 )
+from videop2r_data.cli.status import with_metrics
 from videop2r_data.cli.terminal import PIPED_EVERY_S, LiveLine, plural, print_json, type_table
-from videop2r_data.errors import ConfigError
+from videop2r_data.errors import ConfigError, P2RError
 from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import Ledger, Recipe, RejectReason
+
+SETTINGS = {
+    "max_cost": "max_cost",
+    "target": "target",
+    "media__workers": "workers",
+    "generate__backend__concurrency": "concurrency",
+    "judges__concurrency": "judge_concurrency",
+    "generate__backend__server_wait_s": "server_wait",
+    "judges__server_wait_s": "server_wait",
+}
+"""Field of the recipe -> flag of the command."""
 
 
 def apply_flags(recipe: Recipe, overrides: dict[str, Any], limit: int | None) -> Recipe:
@@ -91,36 +97,34 @@ def run_build(
     name: str,
     *,
     out: Path | None,
-    work: Path | None,
+    work: str | None,
     wait: bool,
     as_json: bool,
-    limit: int | None,
-    overrides: dict[str, Any],
     abandon: str | None,
     shard: str | None,
-    ray_tasks: int | None,
+    executor: str,
     retry: str | None,
     dry_run: bool,
     keep_going: bool,
     replace: bool,
+    serve: bool,
+    metrics: str | None,
+    **flags: Any,
 ) -> None:
-    """Build, show progress, and end with a summary and the next command."""
+    """Build, show progress, sum it up, name the next step; `flags`: the rest, and those of `SETTINGS`."""
     recipe, base = read_recipe(name)
-    recipe = apply_flags(recipe, overrides, limit)
+    recipe = apply_flags(recipe, {field: flags[flag] for field, flag in SETTINGS.items()}, flags["limit"])
     place = Workspace.at(out or Path(recipe.name), base=base, work=work)
-    console, stop = err_console(), Stop()
+    if serve and executor == "ray":
+        raise ConfigError("--serve starts servers for this machine alone", hint="leave out --serve")
+    console, stop, share = err_console(), Stop(), None if shard is None else Shard.parse(shard)
     kinds = parse_kinds(retry) if retry is not None else ()
-    share = None if shard is None else Shard.parse(shard)
     if dry_run:
-        _dry_run(recipe, place, kinds or RETRY_KINDS, share, as_json=as_json)
-        return
+        return _dry_run(recipe, place, kinds or RETRY_KINDS, share, as_json=as_json)
     if abandon is not None:
         freed = abandon_batch(recipe, place, abandon)
         console.print(f"batch {escape(abandon)} is given up; {plural(freed, 'request')} will be asked again")
-    if ray_tasks is not None:
-        _on_ray(recipe, place, ray_tasks, kinds, wait=wait, keep_going=keep_going)
-        kinds = ()
-    with BuildProgress(console) as progress:
+    with BuildProgress(console, gallery=flags["gallery"]) as progress:
         building = build(
             recipe,
             place,
@@ -132,7 +136,11 @@ def run_build(
             retry=kinds,
             keep_going=keep_going,
             replace=replace,
+            serve=serve,
+            executor=OnRay(flags["ray_actors"], flags["ray_gpus"]) if executor == "ray" else None,
         )
+        if metrics is not None:
+            building = with_metrics(building, metrics, progress)
         report = run_draining(building, stop, console.print)
     show(report, lambda done, out: show_report(done, recipe, out), as_json=as_json)
     raise typer.Exit(exit_code(report))
@@ -152,6 +160,7 @@ def _dry_run(
     recipe: Recipe, place: Workspace, kinds: Collection[RetryKind], share: Shard | None, *, as_json: bool
 ) -> None:
     """Print how many rows `--retry` would ask again, per kind; makes no call and changes nothing."""
+    place.need_folder("--dry-run")
     with BuildProgress(err_console()) as progress, Journal(place.journal, readonly=True) as journal:
         found = asyncio.run(find_retries(recipe, place, journal, kinds, observer=progress, shard=share))
     rows = {kind: found.rows[kind] for kind in RETRY_KINDS if kind in kinds}
@@ -168,25 +177,6 @@ def _dry_run(
     )
 
 
-def _on_ray(
-    recipe: Recipe,
-    place: Workspace,
-    tasks: int,
-    kinds: Collection[RetryKind],
-    *,
-    wait: bool,
-    keep_going: bool,
-) -> None:
-    """Make the calls in tasks on a Ray cluster; answers that `--retry` names leave the journal first."""
-    console = err_console()
-    what = f"a build with --ray {tasks}"
-    with asyncio.run(take_lease(place.work, what, wait=wait, stop=Stop(), tell=console.print)) as lease:
-        if kinds:
-            with BuildProgress(console) as progress, Journal(place.journal) as journal:
-                asyncio.run(reopen(recipe, place, journal, kinds, observer=progress, stop=Stop()))
-        make_calls_on_ray(recipe, place, tasks, under=lease.token, tell=console.print, keep_going=keep_going)
-
-
 # Progress.
 
 
@@ -194,52 +184,51 @@ WAIT_APART_S = 1.0
 LIVE_EVERY_S = 0.1
 
 
-class BuildProgress(LiveLine):
-    """The progress line of a build; an `Observer`."""
+class BuildProgress(LiveLine, Observer):
+    """The progress line of a build."""
 
-    def __init__(self, console: Console, kept: str = "kept") -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20))
-        counts = (MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
-        super().__init__(console, "starting", *columns, *counts, *times, note="")
-        self._what, self._kept = "", kept
-        self._total: int | None = None
+    def __init__(self, console: Console, kept: str = "kept", *, gallery: bool = False) -> None:
+        words = TextColumn("{task.description}", markup=False)
+        LiveLine.__init__(self, console, "starting", SpinnerColumn(), BarColumn(bar_width=10), words)
+        Observer.__init__(self)
+        self._kept, self._gallery, self._shown = kept, gallery, 0
         self._told: dict[str, float] = {}
         """Printed message about waiting, its numbers left out -> monotonic seconds when it was printed."""
 
     def begin(self, what: str, total: int | None) -> None:
         """A phase begins: "calls", with the number of questions if it is known."""
-        self._what, self._total = what, total
-        self.restart(description=what, total=total, note="")
+        super().begin(what, total)
+        self.restart(description=what, total=total)
         self.printed -= PIPED_EVERY_S / 2  # the first line of a phase comes sooner
         if not self.live:
             self.console.print(f"{what} ..." if total is None else f"{what}: {total:,} questions")
 
     def step(self, tally: Tally, parts: Parts) -> None:
         """One more question is done."""
-        if not self.is_time(LIVE_EVERY_S if self.live else PIPED_EVERY_S):
-            return
-        rejected = f" rejected {tally.rejected:,}" if self._kept == "kept" else ""
-        note = f"{self._kept} {tally.kept:,}{rejected} failed {tally.failed:,}"
-        spent = parts.journal.spending.finished_usd
-        if spent:
-            note += f" ${spent:,.2f}"
-        if self.live:
-            self.update(completed=tally.rows, description=self._what, note=note)
-        else:
-            total = "?" if self._total is None else f"{self._total:,}"
-            self.console.print(f"{self._what}: {tally.rows:,}/{total}, {note}")
+        super().step(tally, parts)
+        if self._gallery and len(tally.first) > self._shown:
+            from videop2r_data.cli.gallery import write_first
+
+            self._shown = len(tally.first)
+            with suppress(P2RError):  # a page that cannot be written ends no build
+                write_first(tally.first, parts)
+        if self.is_time(LIVE_EVERY_S if self.live else PIPED_EVERY_S):
+            words = in_words(self.now(), self._kept)
+            self.update(completed=tally.rows, description=words)
+            if not self.live:
+                self.console.print(words, soft_wrap=True, markup=False)
 
     def wait(self, message: str) -> None:
         """Nothing to do but to wait: a batch, or a server that does not answer."""
+        super().wait(message)
         verbose = level() is Level.VERBOSE  # prints every wait; the live line keeps the last one only
         if self.live and not verbose:
-            self.update(description="waiting", note=message)
+            self.update(description=f"waiting: {message}")
         elif verbose or self._is_news(message):
             self.console.print(f"waiting: {message}", soft_wrap=True, markup=False)
 
     def _is_news(self, message: str) -> bool:
-        """Whether to print a message: a new one, or the same after 15 s; at most one line a second."""
+        """Whether to print a message: a new one, or the same after a minute; at most one line a second."""
         now, words = time.monotonic(), equal_words(message)
         if now - self._told.get(words, -PIPED_EVERY_S) < PIPED_EVERY_S:
             return False

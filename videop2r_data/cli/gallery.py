@@ -23,7 +23,7 @@ from videop2r_data.errors import ConfigError, P2RError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from videop2r_data.builders import Workspace
+    from videop2r_data.builders import Parts, Result, Workspace
     from videop2r_data.cards.gallery import FramesOf, Gallery, GalleryReport
     from videop2r_data.files import Release
     from videop2r_data.schemas import Focus
@@ -117,6 +117,23 @@ def gallery(
     if serve:
         with errors_as_messages():  # the JSON document was printed
             _serve(made, port)
+
+
+def write_first(results: Sequence[Result], parts: Parts) -> None:
+    """Write a page of rows of a build that is under way into its work folder."""
+    from videop2r_data.builders import rejected_row, sft_row
+    from videop2r_data.cards.gallery import entry_of, gallery_of, write_gallery
+    from videop2r_data.schemas import Outcome, digest
+
+    recipe, out, entries = parts.recipe, parts.place.work / "gallery", []
+    for at, result in enumerate(results):
+        config, row_of = ("sft", sft_row) if result.outcome is Outcome.KEPT else ("rejected", rejected_row)
+        row = row_of(result, synthetic=recipe.synthetic, extra=recipe.extra)
+        entries.append(entry_of(row, config, at, recipe.trace))
+    title = f"{recipe.title or recipe.name}: the first rows"
+    # the digest is that of the folder: the page grows, and its marks stay
+    about = {"name": recipe.name, "title": title, "digest": digest(str(out)), "total": len(entries)}
+    write_gallery(gallery_of(about, entries, out, roots=parts.roots, grammar=recipe.trace), out)
 
 
 def _keep_apart(folder: Path, target: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,9 +16,11 @@ from videop2r_data.cli.common import (
     RecipeArg,
     VerboseOpt,
     VersionOpt,
-    WorkOpt,
+    err_console,
     register,
+    show,
 )
+from videop2r_data.cli.status import status
 
 app = typer.Typer(
     name="p2r-data",
@@ -53,12 +56,26 @@ WaitOpt = Annotated[
         help="Wait for batches, and for another build in the same work folder; else come back later."
     ),
 ]
+WorkOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|URL",
+        help="Folder of the journal, here or in a store (s3://...); default: the data set's with .build.",
+    ),
+]
 ShardOpt = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Make only the calls of share I of N, on a shared work folder."),
 ]
-RayOpt = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Make the calls in N tasks on a Ray cluster.")
+ExecutorOpt = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="Who decodes and asks: this process, or actors on a Ray cluster."),
+]
+RayActorsOpt = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="With ray: actors that ask each model.")
+]
+RayGpusOpt = Annotated[
+    float | None, typer.Option(min=0, metavar="N", help="With ray: GPUs of an actor that loads a model.")
 ]
 RetryOpt = Annotated[
     str | None,
@@ -79,9 +96,16 @@ ServerWaitOpt = Annotated[
     float | None,
     typer.Option(min=0, metavar="S", help="Seconds to wait for a server that cannot be reached."),
 ]
+ServeOpt = Annotated[
+    bool, typer.Option("--serve", help="Run `vllm serve` on this machine's GPUs while calls are made.")
+]
 ReplaceOpt = Annotated[
     bool, typer.Option("--replace", help="Replace a data set by one that lost most of its rows.")
 ]
+GalleryOpt = Annotated[
+    bool, typer.Option("--gallery", help="Keep WORK/gallery/index.html, a page of the first rows.")
+]
+MetricsOpt = Annotated[str | None, typer.Option(metavar="[HOST]:PORT", help="Serve figures for Prometheus.")]
 AbandonOpt = Annotated[
     str | None,
     typer.Option(metavar="ID", help="Give up a batch that its server no longer has; it is asked again."),
@@ -105,13 +129,18 @@ def build(
     target: TargetOpt = None,
     wait: WaitOpt = True,
     shard: ShardOpt = None,
-    ray: RayOpt = None,
+    executor: ExecutorOpt = "local",
+    ray_actors: RayActorsOpt = None,
+    ray_gpus: RayGpusOpt = None,
     retry: RetryOpt = None,
     dry_run: DryRunOpt = False,
     keep_going: KeepGoingOpt = False,
     server_wait: ServerWaitOpt = None,
     replace: ReplaceOpt = False,
+    serve: ServeOpt = False,
     abandon_batch: AbandonOpt = None,
+    gallery: GalleryOpt = False,
+    metrics: MetricsOpt = None,
     json: JsonOpt = False,
 ) -> None:
     """Build a data set, or go on with a build: the same command resumes.
@@ -123,43 +152,45 @@ def build(
     server that is away, batches still at the server, questions without an answer): run the same command
     again. 4: --max-cost is reached.
     """
+    given = dict(locals())
     from videop2r_data.cli.build import run_build
 
-    run_build(
-        recipe,
-        out=out,
-        work=work,
-        wait=wait,
-        abandon=abandon_batch,
-        shard=shard,
-        ray_tasks=ray,
-        retry=retry,
-        dry_run=dry_run,
-        keep_going=keep_going,
-        replace=replace,
-        as_json=json,
-        limit=limit,
-        overrides={
-            "max_cost": max_cost,
-            "target": target,
-            "media__workers": workers,
-            "generate__backend__concurrency": concurrency,
-            "judges__concurrency": judge_concurrency,
-            "generate__backend__server_wait_s": server_wait,
-            "judges__server_wait_s": server_wait,
-        },
+    names = {"recipe": "name", "abandon_batch": "abandon", "json": "as_json"}
+    run_build(**{names.get(name, name): value for name, value in given.items()})
+
+
+def merge(
+    into: Annotated[str, typer.Argument(help="The work folder that gets everything, or its URL (s3://...).")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FROM...", help="Work folders or journals, here or at a URL.")
+    ],
+    json: JsonOpt = False,
+) -> None:
+    """Put journals together: what others finished is not asked, and not paid, again.
+
+    Each record is copied once, behind what is there; nothing is removed. Exit code 3: a build works in INTO.
+    """
+    from videop2r_data.builders import merge as run
+
+    report = asyncio.run(run(into, sources, tell=err_console().print))
+    words = (
+        f"{report.copied:,} segments had something new; {report.answers:,} requests are answered, "
+        f"{report.repeats:,} more than once (the first counts); {report.damaged:,} lines are damaged"
     )
+    show(report, lambda _, console: console.print(words), as_json=json)
 
 
 register(
     app,
     {
         build: "build my-recipe.yaml --out data/my-cot --max-cost 200",
+        status: "status my-cot",
         inspect.verify: "verify videop2r-demo --json",
         check.check: "check my-recipe.yaml --report files.jsonl",
         check.doctor: "doctor my-recipe.yaml",
         plan.estimate: "estimate my-recipe.yaml --pilot 100",
         inspect.reproduce: "reproduce videop2r-demo",
+        merge: "merge my-cot.build /elsewhere/my-cot.build",
         stats.stats: "stats videop2r-demo --figures figures",
         inspect.show: "show videop2r-demo demo/17",
         plan.schema: "schema sft > sft.schema.json",

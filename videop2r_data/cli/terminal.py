@@ -28,7 +28,7 @@ from videop2r_data.schemas import ProblemType, visible
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
-PIPED_EVERY_S = 15.0
+PIPED_EVERY_S = 60.0
 """Seconds between two lines of progress when piped."""
 _C1_AND_BIDI = re.compile("[\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]")
 

@@ -208,4 +208,5 @@ def _out(plan: EvalPlan, run: Path | None) -> Path:
     name = "-".join(pool.name for pool in plan.benchmarks)[:60]
     settings = plan.model_dump(mode="json", exclude={"max_cost", "scoring"})
     settings["backend"]["model"] = plan.backend.identity
+    settings["backend"].pop("base_urls", None)
     return run / EVAL / f"{name}-{digest(settings)[:8]}"

@@ -17,11 +17,11 @@ from videop2r_data.builders import (
     Shard,
     Stop,
     Workspace,
+    at_work,
     check_ours,
     make_calls,
     recover,
     take_lease,
-    take_work,
 )
 from videop2r_data.evaluation.pools import admit, chosen, look_at
 from videop2r_data.evaluation.questions import Questions
@@ -79,7 +79,7 @@ async def evaluate(
     stop = stop or Stop()
     place.check()
     tell = observer.wait
-    with await take_work(place.work, "an evaluation", shard, wait=wait, stop=stop, tell=tell):
+    async with at_work(place, "an evaluation", shard, wait=wait, stop=stop, tell=tell):
         recover(place.out, RESULT_FOLDER)
         check_ours(place.out, RESULT_FOLDER)
         place.remember(plan=plan)

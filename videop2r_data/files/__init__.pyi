@@ -54,4 +54,6 @@ from .rows import file_rows as file_rows
 from .rows import parquet_file as parquet_file
 from .rows import read_batches as read_batches
 from .rows import record_batches as record_batches
+from .rows import refuse_large_row as refuse_large_row
+from .rows import refuse_packed as refuse_packed
 from .rows import values_of as values_of

@@ -11,6 +11,7 @@ from typing import Any
 
 from videop2r_data.errors import ConfigError, SourceError, first_line
 from videop2r_data.files.names import CARD_NAME, HUB_ID, LOCK_NAME
+from videop2r_data.schemas import expanded, is_folder
 
 _FILES = [CARD_NAME, LOCK_NAME] + [
     f"{folder}*.{ext}"
@@ -37,8 +38,8 @@ def find_model(name: str, *, where: str = "model", revision: str | None = None) 
         ConfigError: no such folder, a folder without a model, or neither a folder nor a Hub id; nobody is
             asked for what cannot be there.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = expanded(name)
+    if is_folder(folder):
         if name.startswith("~"):  # whoever loads the model would take the name for a Hub id
             raise ConfigError(f"`~` is not expanded in {name!r}", where=where, hint=f"write {folder}")
         if any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
@@ -54,11 +55,11 @@ def find_model(name: str, *, where: str = "model", revision: str | None = None) 
 
         if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
             return True
-        if slash and owner != "runs" and not Path(owner).is_dir():
+        if slash and owner != "runs" and not is_folder(Path(owner)):
             return False
-    here = folder.parent if folder.parent.is_dir() else None
+    here = folder.parent if is_folder(folder.parent) else None
     near = get_close_matches(folder.name, [path.name for path in here.iterdir()] if here else [], n=3)
-    if name.startswith(("/", "./", "../", "~")) or Path(owner).is_dir() or owner == "runs":
+    if name.startswith(("/", "./", "../", "~")) or is_folder(Path(owner)) or owner == "runs":
         said = f"no such folder: {folder}"
     else:
         said = f"{name!r} is neither a folder nor a Hub id (owner/name)"

@@ -20,7 +20,7 @@ import orjson
 
 from videop2r_data.errors import ConfigError, MediaError, SourceError
 from videop2r_data.files.names import WORKSPACE_NAME, work_folder
-from videop2r_data.schemas import MediaLimits, RejectReason, safe_relative_path
+from videop2r_data.schemas import MediaLimits, RejectReason, expanded, safe_relative_path
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -47,7 +47,7 @@ BOMB_FLOOR = 64 << 20
 
 def locate(path: str, base: Path) -> Path:
     """A path of a recipe: `~` is the home folder, the rest is relative to `base`."""
-    return base / Path(path).expanduser()
+    return base / expanded(path)
 
 
 def format_of(path: Path) -> str:
@@ -95,6 +95,20 @@ def _glob(place: Path) -> Iterator[Path]:
     yield from (p for p in root.glob(str(Path(*parts[first:]))) if p.is_file())
 
 
+def refuse_bomb(unpacked: int, packed: int, where: str, kind: str) -> None:
+    """Refuse what unpacks to absurd sizes.
+
+    Raises:
+        SourceError: so many bytes out of so few.
+    """
+    if unpacked > BOMB_FLOOR and unpacked > BOMB_RATIO * max(1, packed):
+        raise SourceError(
+            f"unpacks to more than {BOMB_RATIO} times its size: a {kind} bomb",
+            where=where,
+            hint="unpack it by hand if it is what you want, and name the unpacked file",
+        )
+
+
 class _Gunzip(io.RawIOBase):
     """Unpacks a gzip file and refuses a bomb before it has cost anything."""
 
@@ -114,12 +128,7 @@ class _Gunzip(io.RawIOBase):
         data = self._unpacked.read(len(view))
         view[: len(data)] = data
         self._given += len(data)
-        if self._given > BOMB_FLOOR and self._given > BOMB_RATIO * max(1, self._file.tell()):
-            raise SourceError(
-                f"unpacks to more than {BOMB_RATIO} times its size: a gzip bomb",
-                where=self._where,
-                hint="unpack it by hand if it is what you want, and name the unpacked file",
-            )
+        refuse_bomb(self._given, self._file.tell(), self._where, "gzip")
         return len(data)
 
 

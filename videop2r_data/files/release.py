@@ -37,6 +37,8 @@ from videop2r_data.schemas import (
     configs_of,
     default_grammar,
     digest,
+    expanded,
+    read_yaml,
 )
 
 Layout = Literal["ours", "official"]
@@ -214,7 +216,7 @@ def open_rows(
     Raises:
         SourceError: no such folder, file or Hub id; no file of this config; (on reading) a damaged file.
     """
-    path = base / Path(where).expanduser()
+    path = base / expanded(where)
     if not path.exists():
         if not HUB_ID.match(where):
             raise SourceError(
@@ -294,8 +296,8 @@ def _read_card(path: Path) -> tuple[dict[str, Any] | None, tuple[str, str] | Non
         return None, None
     try:
         front, _ = split_card(read_text(path))
-        data = yaml.safe_load(front) if front else None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        data = read_yaml(front) if front else None
+    except (OSError, ValueError, LookupError, RecursionError, yaml.YAMLError) as error:
         return None, (path.name, f"no readable YAML front matter: {error}")
     if data is not None and not isinstance(data, dict):
         return None, (path.name, f"the front matter is a {type(data).__name__}, not a mapping")
@@ -367,6 +369,8 @@ MARKED_ROWS = 1024
 """On average one row in so many may end a row group."""
 SHARD_BYTES = 1500 * 2**20
 """Text bytes of a file."""
+_TOGETHER = 256
+"""Rows that are put into a table together."""
 
 
 class TableWriter:
@@ -386,40 +390,64 @@ class TableWriter:
         self.rows = 0
         self.shards: list[tuple[Path, int]] = []
         self._pending: list[dict[str, Any]] = []
-        self._pending_bytes = 0
+        self._tables: list[Any] = []
+        """Rows of the next row group."""
+        self._group_bytes = 0
         self._shard_bytes = 0
         self._writer: Any = None
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row."""
         self._pending.append(row)
-        self._pending_bytes += sum(len(v) for v in row.values() if isinstance(v, str)) + 256
-        self.rows += 1
-        if self._pending_bytes >= 0.75 * ROW_GROUP_BYTES:
+        if len(self._pending) == _TOGETHER:
+            self._pack()
+
+    def add_table(self, rows: Any) -> None:
+        """Append the rows of an Arrow table; the files are the same however rows are put into tables."""
+        import pyarrow.compute as pc
+
+        self._pack()
+        texts = [column for column in rows.columns if str(column.type) == "string"]
+        sizes = [pc.fill_null(pc.utf8_length(column), 0).to_pylist() for column in texts]
+        start = 0
+        for end, sample_id in enumerate(rows["sample_id"].to_pylist(), 1):
+            self.rows += 1
+            self._group_bytes += sum(size[end - 1] for size in sizes) + 256
             # A group ends at a row whose id hashes to a mark, near the wanted size: a row that is inserted or
             # removed moves no later boundary, and storage that deduplicates finds the later groups again.
-            marked = zlib.crc32(str(row["sample_id"]).encode()) % MARKED_ROWS == 0
-            if marked or self._pending_bytes >= 1.5 * ROW_GROUP_BYTES:
+            marked = zlib.crc32(sample_id.encode()) % MARKED_ROWS == 0
+            if self._group_bytes >= (0.75 if marked else 1.5) * ROW_GROUP_BYTES:
+                self._tables.append(rows.slice(start, end - start))
                 self._flush()
+                start = end
+        if start < rows.num_rows:
+            self._tables.append(rows.slice(start))
 
     def close(self) -> None:
         """Finish the last shard; a config without rows still gets a file with the schema."""
-        self._flush(last=True)
+        self._pack()
+        if self._tables or not self.shards:
+            self._flush()
         self._end_shard()
 
-    def _flush(self, *, last: bool = False) -> None:
+    def _pack(self) -> None:
         import pyarrow as pa
 
-        if not self._pending and not (last and not self.shards):
-            return
+        if self._pending:
+            rows, self._pending = self._pending, []
+            self.add_table(pa.Table.from_pylist(rows, schema=self.schema))
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
         if self._writer is None:
             self._begin_shard()
-        table = pa.Table.from_pylist(self._pending, schema=self.schema)
-        self._writer.write_table(table, row_group_size=max(1, len(self._pending)))
-        self._shard_bytes += self._pending_bytes
+        table = pa.concat_tables([self.schema.empty_table(), *self._tables]).combine_chunks()
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._shard_bytes += self._group_bytes
         path, rows = self.shards[-1]
-        self.shards[-1] = (path, rows + len(self._pending))
-        self._pending, self._pending_bytes = [], 0
+        self.shards[-1] = (path, rows + table.num_rows)
+        self._tables, self._group_bytes = [], 0
         if self._shard_bytes >= SHARD_BYTES:
             self._end_shard()
 

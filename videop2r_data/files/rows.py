@@ -6,6 +6,7 @@ import json
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from itertools import chain, pairwise
@@ -16,7 +17,7 @@ import orjson
 
 from videop2r_data.errors import SourceError, first_line
 from videop2r_data.files.json_rows import CHUNK_BYTES, RAW_CHARS, JsonRows, RawRow
-from videop2r_data.files.opening import open_pool_file
+from videop2r_data.files.opening import BOMB_FLOOR, open_pool_file, refuse_bomb
 
 MAX_RECORD_BYTES = 64 * 2**20
 """A longer record is refused: a stream that never closes its first object must not fill the memory."""
@@ -74,7 +75,9 @@ def file_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
     """
     if path.name.endswith(".parquet"):
         for start, part in record_batches(path, columns=columns):
-            for at, row in enumerate(part.to_pylist(), start):
+            with _sound(path.name):
+                rows = part.to_pylist()
+            for at, row in enumerate(rows, start):
                 yield f"{path.name}, row {at}", row
         return
     for record in json_records(path):
@@ -185,9 +188,33 @@ def parquet_file(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
+        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"not a readable parquet file: {first_line(error, 200)}", where=path.name) from None
+    refuse_packed(file.metadata, path)
+    return file
+
+
+def refuse_packed(meta: Any, path: Path) -> None:
+    """Refuse a Parquet file that unpacks to absurd sizes, before a row is read.
+
+    Raises:
+        SourceError: a bomb, by what the file says of itself.
+    """
+    # of columns pyarrow is not asked: a damaged one ends the process
+    unpacked = sum(meta.row_group(n).total_byte_size for n in range(meta.num_row_groups))
+    refuse_bomb(unpacked, path.stat().st_size, str(path), "Parquet")
+
+
+def refuse_large_row(batch: Any, path: Path) -> None:
+    """Refuse a record batch with a row of absurd size, whatever the file says of itself.
+
+    Raises:
+        SourceError: one row has many times the bytes of the whole file.
+    """
+    if batch.nbytes > BOMB_FLOOR:  # equal cells may be stored once: only single rows tell
+        largest = max(batch.slice(at, 1).nbytes for at in range(batch.num_rows))
+        refuse_bomb(largest, path.stat().st_size, str(path), "columnar")
 
 
 def read_batches(
@@ -250,17 +277,16 @@ def record_batches(
     Raises:
         SourceError: the file is damaged. That texts are UTF-8 shows only when they are read.
     """
-    import pyarrow as pa
-
     file = parquet_file(path)
     names = [n for n in file.schema_arrow.names if columns is None or n in columns]
     before = 0
     if groups is not None:
         before = sum(file.metadata.row_group(g).num_rows for g in range(groups[0]))
-    try:
+    with closing(file), _sound(path.name):
         for record_batch in file.iter_batches(
             batch_size=size, row_groups=groups, columns=names, use_threads=False
         ):
+            refuse_large_row(record_batch, path)
             start, count = before, record_batch.num_rows
             before += count
             if rows is None:
@@ -271,10 +297,17 @@ def record_batches(
                 yield low, record_batch.slice(low - start, high - low)
             if high == rows.stop:
                 break  # what follows is another slice's
+
+
+@contextmanager
+def _sound(where: str) -> Iterator[None]:
+    """What Arrow finds wrong in a file becomes a `SourceError`."""
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"damaged parquet file: {first_line(error, 200)}", where=path.name) from None
-    finally:
-        file.close()
+        raise SourceError(f"damaged parquet file: {first_line(error, 200)}", where=where) from None
 
 
 def as_batch(start: int, part: Any, where: str) -> Batch:
@@ -283,12 +316,8 @@ def as_batch(start: int, part: Any, where: str) -> Batch:
     Raises:
         SourceError: a text is not UTF-8.
     """
-    import pyarrow as pa
-
-    try:
+    with _sound(where):
         data = {name: values_of(part.column(i)) for i, name in enumerate(part.schema.names)}
-    except (pa.ArrowException, ValueError) as error:
-        raise SourceError(f"damaged parquet file: {first_line(error, 200)}", where=where) from None
     return Batch(start, part.num_rows, data, range(start, start + part.num_rows))
 
 

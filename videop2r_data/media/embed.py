@@ -76,8 +76,9 @@ def _loaded(name: str, revision: str | None) -> tuple[Any, Any]:
     except ImportError:
         raise MissingExtraError("torch and transformers", "train") from None
     try:
-        net = AutoModel.from_pretrained(name, revision=revision).eval()
-        processor = AutoProcessor.from_pretrained(name, revision=revision)
+        safe = {"revision": revision, "trust_remote_code": False}  # unset, a person at a terminal is asked
+        net = AutoModel.from_pretrained(name, **safe).eval()
+        processor = AutoProcessor.from_pretrained(name, **safe)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{_TOLD}: {str(error)[:300]}", where=f"media.look.embedder {name!r}") from None
     if not hasattr(net, "get_image_features") or not hasattr(net, "get_text_features"):

@@ -318,8 +318,12 @@ def frame_orientation(frame: VideoFrame) -> Orientation:
     import numpy as np
     from av.sidedata.sidedata import Type
 
-    for at in range(len(frame.side_data)):
-        data = cast("SideData", frame.side_data[at])  # type: ignore[literal-required]
+    try:
+        found = frame.side_data
+    except ValueError:  # one kind that PyAV does not know, such as EXIF or a view of stereo, hides all others
+        return Orientation(round(frame.rotation / 90) % 4)
+    for at in range(len(found)):
+        data = cast("SideData", found[at])  # type: ignore[literal-required]
         if data.type == Type.DISPLAYMATRIX:
             numbers = np.frombuffer(memoryview(data), dtype=np.int32)
             return orientation_of(tuple(numbers[:9].tolist()) if len(numbers) >= 9 else None)

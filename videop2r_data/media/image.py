@@ -66,7 +66,7 @@ def open_image(path: Path, limits: MediaLimits) -> Image:
         ) from None
     except MemoryError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 - the readers of some twenty formats raise what they like
         raise media_error(RejectReason.MEDIA_UNREADABLE, f"cannot be read: {error}", path) from None
     try:
         check_size(picture.width, picture.height, path, limits)
@@ -98,12 +98,22 @@ def load_image(path: Path, limits: MediaLimits) -> NDArray[np.uint8]:
                     ImageOps.exif_transpose(picture, in_place=True)
         except MemoryError:
             raise
-        except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError) as error:
+        except Exception as error:  # noqa: BLE001 - as above
             text = str(error)
             cut = "truncated" in text or "unexpected end" in text or isinstance(error, EOFError)
             reason = RejectReason.MEDIA_TRUNCATED if cut else RejectReason.MEDIA_UNREADABLE
             raise media_error(reason, f"does not decode: {text}", path) from None
         return np.asarray(_rgb(picture))
+
+
+def told_of(picture: Image) -> tuple[int, int]:
+    """Frames of an animation, and degrees counter-clockwise that make the picture upright; 1 and 0 where the
+    file says neither, or nothing that can be read: its pixels are none the worse."""
+    frames, turned = 1, 0
+    with contextlib.suppress(EOFError, *_BROKEN_EXIF):
+        frames = int(getattr(picture, "n_frames", 1))
+        turned = {3: 180, 6: 270, 8: 90}.get(picture.getexif().get(0x0112, 1), 0)
+    return frames, turned
 
 
 def _rgb(picture: Image) -> Image:

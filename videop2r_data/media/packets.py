@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections import defaultdict
@@ -118,9 +119,12 @@ class PacketIndex:
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket]:
     """The stream's packets in file order, without the empty one that marks the end."""
-    for packet in container.demux(stream):
-        if packet.size:
-            yield packet
+    # Where a stream appears in mid-file, PyAV looks behind the end of its own list once all packets were
+    # read: what lies there is chance, and whether it raises.
+    with contextlib.suppress(IndexError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
 
 
 def read_index(

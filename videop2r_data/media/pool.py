@@ -11,12 +11,14 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError, MediaError
+from videop2r_data.media import worker
 from videop2r_data.media.image import Want
 from videop2r_data.media.sampling import MediaKind, MediaProbe
 from videop2r_data.media.worker import PREFIX, WireError, budget, frames_of, header_length, pack, parse_header
@@ -30,14 +32,8 @@ _START_S = 120.0
 _STARTS = 3
 """Starts to try, one after the other, when a fresh process is killed from outside."""
 _STOP_S = 2.0
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "VIRTUAL_ENV")
-
-
-_OWN_FAULTS = frozenset(
-    ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU", "SIGXFSZ")
-)
-"""Signals of a process's own faults; any other came from outside: the kernel short of memory, a user, a batch
-system."""
+_LATE_S = 1.0
+"""A timer that fires so late means that this very process was stopped (SIGSTOP, Ctrl-Z) meanwhile."""
 _BUFFER_BYTES = 4 * 2**20
 _GROWN_SHARE = 8
 _AHEAD_S = 0.1
@@ -46,20 +42,6 @@ _DEPTH = (2, 16)
 """Fewest and most requests that one process is given at once."""
 _WEIGHT = 0.2
 """Weight of the latest file in the running average of seconds per file."""
-
-
-class DecoderDiedError(Exception):
-    """The process ended in the middle of a file.
-
-    Attributes:
-        killed: by a signal from outside, so the file is not at fault.
-    """
-
-    def __init__(self, code: int) -> None:
-        name = {s.value: s.name for s in signal.Signals}.get(-code, f"signal {-code}")
-        how = f"was ended by {name}" if code < 0 else f"ended with exit code {code}"
-        super().__init__(f"its decoder process {how}")
-        self.killed = code < 0 and name not in _OWN_FAULTS
 
 
 class DisplacedError(Exception):
@@ -124,8 +106,8 @@ class Decoder:
                 return
             try:
                 await self._start()
-            except (TimeoutError, DecoderDiedError, DisplacedError, WireError) as error:
-                if isinstance(error, DecoderDiedError) and error.killed and tries < _STARTS:
+            except (TimeoutError, worker.DecoderDiedError, DisplacedError, WireError) as error:
+                if isinstance(error, worker.DecoderDiedError) and error.killed and tries < _STARTS:
                     continue  # by somebody else, as a decoder in the middle of a file may be
                 raise ConfigError(
                     f"no decoder process can be started: {error or 'no answer'}",
@@ -143,7 +125,7 @@ class Decoder:
             stdout=PIPE,
             stderr=DEVNULL,
             limit=_BUFFER_BYTES,
-            env=_environment(),
+            env=worker.environment(),
             # Ctrl-C at the terminal goes to the parent alone.
             start_new_session=True,
         )
@@ -167,7 +149,7 @@ class Decoder:
 
         Raises:
             TimeoutError: it took longer; the process was ended.
-            DecoderDiedError: the process ended first.
+            DecoderDiedError: the process ended first, or it or this one was stopped from outside meanwhile.
             DisplacedError: the process was ended over another file.
             WireError: the reply is no reply; the process was ended.
             ConfigError: no process can be started.
@@ -187,8 +169,7 @@ class Decoder:
             await _settled(before)
             if self._process is not process:
                 raise DisplacedError
-            async with asyncio.timeout(wall_s):
-                header, blobs = await self._read(process)
+            header, blobs = await self._read_within(process, wall_s)
             self._note(header, since=max(written, self._read_at))
             return header, blobs
         except BaseException:
@@ -198,6 +179,17 @@ class Decoder:
             raise
         finally:
             turn.set_result(None)
+
+    async def _read_within(self, process: Process, wall_s: float) -> tuple[dict[str, Any], list[bytes]]:
+        """Read a reply; a process that was stopped says nothing about its file."""
+        try:
+            async with asyncio.timeout(wall_s) as limit:
+                return await self._read(process)
+        except TimeoutError:
+            late_s = asyncio.get_running_loop().time() - (limit.when() or math.inf)
+            if late_s > _LATE_S or worker.is_stopped(process.pid):
+                raise worker.DecoderDiedError(-signal.SIGSTOP) from None
+            raise
 
     def _note(self, header: dict[str, Any], since: float) -> None:
         """Update the running average, and end a process that has done its share: leaks stay small."""
@@ -226,7 +218,7 @@ class Decoder:
             if self._process is not process:
                 raise DisplacedError from None  # ended by `kill`
             self._process = None  # the next request starts a fresh process
-            raise DecoderDiedError(await self._exit_code(process)) from None
+            raise worker.DecoderDiedError(await self._exit_code(process)) from None
 
     async def _exit_code(self, process: Process) -> int:
         """The exit code of a process whose pipe broke; it is killed only if it runs on without its pipe.
@@ -275,17 +267,6 @@ async def _settled(turn: asyncio.Future[None] | None) -> None:
     """Wait until the answer of a turn was read; a cancelled wait leaves the turn alone."""
     if turn is not None:
         await asyncio.shield(turn)
-
-
-def _environment() -> dict[str, str]:
-    """Only what Python needs: no key of any service is handed to a process that reads hostile files."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    package = str(Path(__file__).resolve().parents[2])
-    others = os.environ.get("PYTHONPATH")
-    kept["PYTHONPATH"] = os.pathsep.join([package, others]) if others else package
-    # Their idle threads would count against the address space.
-    kept |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return kept
 
 
 # Decoder processes under limits of time and memory, recycled: a bad file costs its row, not the run.
@@ -359,7 +340,7 @@ class DecodePool:
         asked = {"do": "sample", "data_type": data_type, "want": want, "focus": focus.part}
         header, blobs = await self._call(asked, path)
         try:
-            frames = frames_of(header, blobs, self._inner, want)
+            frames = replace(frames_of(header, blobs, self._inner, want), path=path)
         except WireError as error:
             raise _nonsense(error, path) from None
         if self._embedder is None or frames.array is None or self.spec.look is None:
@@ -408,7 +389,7 @@ class DecodePool:
     async def _call(self, request: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[bytes]]:
         await self.start()
         request = {**request, "path": os.fsencode(path).hex()}
-        died: DecoderDiedError | None = None
+        died: worker.DecoderDiedError | None = None
         while True:
             decoder = await self._slot()
             try:
@@ -418,7 +399,7 @@ class DecodePool:
                 raise _error(RejectReason.DECODE_TIMEOUT, message, path) from None
             except WireError as error:
                 raise _nonsense(error, path) from None
-            except DecoderDiedError as error:
+            except worker.DecoderDiedError as error:
                 # An earlier file may have damaged that process, or the signal was not about this file.
                 if died is not None:
                     raise _died_twice(path, error) from None
@@ -479,7 +460,7 @@ def _nonsense(what: object, path: Path) -> MediaError:
     return _error(RejectReason.DECODE_CRASH, f"its decoder process sent {what}", path)
 
 
-def _died_twice(path: Path, error: DecoderDiedError) -> MediaError:
+def _died_twice(path: Path, error: worker.DecoderDiedError) -> MediaError:
     """The error of a file over which two processes died, by how the second one died."""
     message = f"{error}, a second time"
     if not error.killed:

@@ -14,7 +14,15 @@ from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest, file_size
 from videop2r_data.media.container import layout_of
 from videop2r_data.media.geometry import Scaler, frames_digest, media_error
-from videop2r_data.media.image import Want, encode_frames, load_image, open_image, own_bytes, sample_image
+from videop2r_data.media.image import (
+    Want,
+    encode_frames,
+    load_image,
+    open_image,
+    own_bytes,
+    sample_image,
+    told_of,
+)
 from videop2r_data.media.timing import timing
 from videop2r_data.schemas import (
     WHOLE,
@@ -205,9 +213,8 @@ def _probe_image(path: Path, limits: MediaLimits, size: int) -> MediaProbe:
     # A picture is always decoded: a truncated one looks whole until then.
     height, width = load_image(path, limits).shape[:2]
     with open_image(path, limits) as picture:
-        frames = int(getattr(picture, "n_frames", 1))
+        frames, turned = told_of(picture)
         warnings = [f"animated: only the first of {frames} frames is used"] if frames > 1 else []
-        turned = {3: 180, 6: 270, 8: 90}.get(picture.getexif().get(0x0112, 1), 0)
         return MediaProbe(
             container=picture.format or "?",
             codec=picture.mode,

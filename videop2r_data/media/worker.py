@@ -22,6 +22,46 @@ from videop2r_data.schemas import Focus, Frames, MediaRecord, MediaSpec
 if TYPE_CHECKING:
     from videop2r_data.media.image import Want
 
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "VIRTUAL_ENV")
+_OWN_FAULTS = frozenset(
+    ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU", "SIGXFSZ")
+)
+"""Signals of a process's own faults; any other came from outside: the kernel short of memory, a user, a batch
+system."""
+
+
+class DecoderDiedError(Exception):
+    """The process ended in the middle of a file.
+
+    Attributes:
+        killed: by a signal from outside, so the file is not at fault.
+    """
+
+    def __init__(self, code: int) -> None:
+        name = {s.value: s.name for s in signal.Signals}.get(-code, f"signal {-code}")
+        how = f"was ended by {name}" if code < 0 else f"ended with exit code {code}"
+        super().__init__(f"its decoder process {how}")
+        self.killed = code < 0 and name not in _OWN_FAULTS
+
+
+def environment() -> dict[str, str]:
+    """Only what Python needs: no key of any service is handed to a process that reads hostile files."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    package = str(Path(__file__).resolve().parents[2])
+    others = os.environ.get("PYTHONPATH")
+    kept["PYTHONPATH"] = os.pathsep.join([package, others]) if others else package
+    # Their idle threads would count against the address space.
+    kept |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return kept
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was halted by a signal; False where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False
+
 
 # The messages: a JSON header and raw blobs, each with its length.
 #

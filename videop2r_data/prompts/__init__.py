@@ -7,6 +7,7 @@ field name inside of a question stays text.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -45,6 +46,7 @@ GENERATE, GENERATE_ANY = "generate-v1", "generate-any-v1"
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"\{(problem|options|hint|answer|observation|claims|format|think)\}")
 _HINT = "hint: "
+_MAX_BYTES = 1 << 20
 _HINTS = {kind.value: kind.traits.hint for kind in ProblemType}
 _ROLES = {
     "generate": ("problem", "options", "hint", "format"),
@@ -98,8 +100,10 @@ def load_prompt(
     try:
         if "/" not in name_or_path and packaged.is_file():
             return _formed(_parse(name_or_path, packaged.read_bytes()), grammar)
-        data = ((base or Path()) / name_or_path).read_bytes()
-        return _formed(_parse(name_or_path, data), grammar)
+        path = (base or Path()) / name_or_path
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:  # a pipe or a device may never end
+            raise OSError(errno.ENOENT, "no file of at most 1 MiB", str(path))
+        return _formed(_parse(name_or_path, path.read_bytes()), grammar)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(
             f"no prompt {name_or_path!r}: neither packaged ({', '.join(packaged_prompts())}) nor a file",

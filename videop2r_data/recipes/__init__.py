@@ -48,12 +48,12 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
     Raises:
         ConfigError: neither.
     """
-    from videop2r_data.schemas import load_recipe, parse_recipe
+    from videop2r_data.schemas import is_file, is_folder, load_recipe, parse_recipe
 
     path = Path(name)
-    if path.is_file():
+    if is_file(path):
         return load_recipe(path), path.parent
-    if path.is_dir():
+    if is_folder(path):
         raise ConfigError("a folder, not a recipe", where=name, hint="give the YAML file in it")
     if name in list_recipes():
         return parse_recipe(recipe_text(name), where=f"packaged recipe {name}"), Path.cwd()

@@ -30,6 +30,7 @@ from .calls import BatchResult as BatchResult
 from .calls import ClipPart as ClipPart
 from .calls import Completion as Completion
 from .calls import FinishReason as FinishReason
+from .calls import FrameForm as FrameForm
 from .calls import Frames as Frames
 from .calls import KnowsContext as KnowsContext
 from .calls import ListsModels as ListsModels
@@ -178,6 +179,9 @@ from .verdict import Sufficiency as Sufficiency
 from .verdict import TraceFault as TraceFault
 from .verdict import Unit as Unit
 from .verdict import reasons_of as reasons_of
+from .yaml_file import expanded as expanded
+from .yaml_file import is_file as is_file
+from .yaml_file import is_folder as is_folder
 from .yaml_file import models_in as models_in
 from .yaml_file import parse_mapping as parse_mapping
 from .yaml_file import parse_set as parse_set

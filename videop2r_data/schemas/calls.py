@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -142,12 +143,14 @@ class Frames:
         array: uint8 [T, H, W, 3], RGB; None when only encoded frames were asked for.
         encoded: T encoded pictures (JPEG or PNG bytes); empty when only the array was asked for.
         mime: media type of `encoded`.
+        path: the file that they were sampled from, for a server that is given the file itself.
     """
 
     record: MediaRecord
     array: NDArray[np.uint8] | None = None
     encoded: tuple[bytes, ...] = ()
     mime: Literal["image/jpeg", "image/png"] = "image/jpeg"
+    path: Path | None = None
 
     @property
     def nbytes(self) -> int:
@@ -176,7 +179,7 @@ class SamplingParams:
 
     def canonical(self) -> dict[str, Any]:
         """The fields that count for the request's key."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True)
@@ -190,8 +193,10 @@ class Request:
         params: how to decode.
         media: what was sampled for it, or None.
         media_encoding: how frames look on the wire, e.g. `jpeg-95`, or `source` for the bytes of the file
-            itself; in the key if there are media.
+            itself; `file`: the server is given the clip's file and takes its own frames, so that the file's
+            digest is in the key too; in the key if there are media.
         variant: digest of what else shapes the answer (model revision, more body fields); empty if nothing.
+        frames: what is sent of `media`, where a request waits for its batch.
     """
 
     purpose: Purpose
@@ -201,6 +206,7 @@ class Request:
     media: MediaRecord | None = None
     media_encoding: str = ""
     variant: str = ""
+    frames: Frames | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def key(self) -> str:
@@ -211,6 +217,9 @@ class Request:
             shown = [media.data_type, media.frames_sha256, media.indices, media.times_s, self.media_encoding]
             if self.media.part is not None:  # which its last frame does not tell
                 shown += [media.source_frames, media.duration_s]
+            if self.sends_file:
+                part = self.media.part
+                shown += [media.file_sha256, *((part.start_s, part.end_s) if part else ())]
         return digest(
             {
                 # A change here changes every key, so that no journal would answer any more.
@@ -223,6 +232,11 @@ class Request:
                 "media": shown,
             }
         )
+
+    @property
+    def sends_file(self) -> bool:
+        """Whether the server is given the file of the clip."""
+        return self.media_encoding == "file"
 
 
 class Usage(Model):
@@ -323,6 +337,8 @@ class BatchInfo:
     """Requests in it."""
     created_at_s: float
     """Unix seconds, by the server's clock."""
+    label: str = ""
+    """The name it was given, `batch_log.label_of` its keys; empty: the server keeps none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +355,7 @@ class BatchBackend(Protocol):
     """A server that takes many requests at once and answers hours later, under a durable id."""
 
     async def submit(self, requests: Sequence[Request]) -> str:
-        """Hand over; returns the batch id."""
+        """Hand over, with the frames of each; returns the batch id."""
         ...
 
     async def poll(self, batch_id: str) -> BatchInfo:
@@ -350,9 +366,12 @@ class BatchBackend(Protocol):
         """The batches of this account made since then, newest first."""
         ...
 
-    def collect(self, batch_id: str) -> AsyncIterator[BatchResult]:
+    def collect(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
         """The answers of an ended batch, in any order."""
         ...
+
+    async def close(self) -> None:
+        """Close every connection; nothing at the server changes."""
 
 
 # The kinds of backend that a recipe may name. A new one is a module with its class, and one entry here. An
@@ -399,6 +418,7 @@ class BackendKind(NamedTuple):
 BACKENDS: dict[str, BackendKind] = {
     "openai": BackendKind(
         makes="videop2r_data.backends.openai.client:OpenAIBackend",
+        batches="videop2r_data.backends.batch_apis:OpenAIBatches",
         needs_address=True,
         shaping=("body", "video"),
     ),
@@ -410,9 +430,16 @@ BACKENDS: dict[str, BackendKind] = {
     ),
     "anthropic": BackendKind(
         makes="videop2r_data.backends.anthropic.client:AnthropicBackend",
-        batches="videop2r_data.backends.anthropic.client:AnthropicBatches",
+        batches="videop2r_data.backends.batch_apis:AnthropicBatches",
         billed_by="Anthropic",
         pixels_per_token=750,
+        pairs_frames=False,
+    ),
+    "gemini": BackendKind(
+        makes="videop2r_data.backends.gemini.client:GeminiBackend",
+        batches="videop2r_data.backends.batch_apis:GeminiBatches",
+        billed_by="Google",
+        shaping=("body",),
         pairs_frames=False,
     ),
     "transformers": BackendKind(

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.trace_fields import Template
-from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
+from videop2r_data.schemas.yaml_file import is_file, parse_yaml, read_settings
 
 DEFAULT_GRAMMAR = "videop2r"
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -248,7 +248,7 @@ def load_grammar(name_or_path: str, *, base: Path | None = None) -> TraceGrammar
         text = (resources.files(__package__) / "traces" / f"{name_or_path}.yaml").read_text("utf-8")
         return parse_grammar(text, where=name_or_path)
     path = (base or Path()) / name_or_path
-    if not path.is_file():
+    if not is_file(path):
         known = ", ".join(packaged_grammars())
         raise ConfigError(
             f"no trace grammar {name_or_path!r}: neither packaged ({known}) nor a file",

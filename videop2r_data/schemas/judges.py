@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.calls import BACKENDS, BackendKind, known_kind
+from videop2r_data.schemas.calls import BACKENDS, BackendKind, MediaRecord, known_kind
 from videop2r_data.schemas.grammar import Role
 from videop2r_data.schemas.verdict import Unit
 
@@ -43,22 +44,27 @@ class BackendSpec(Model):
     """Which model answers, and how to reach it."""
 
     kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra=_list_kinds)]
-    """`openai`: any OpenAI-compatible server; `anthropic`: Messages and Message Batches; `vllm` and
+    """`openai`: any OpenAI-compatible server; `anthropic`: Claude; `gemini`: Gemini; `vllm` and
     `transformers`: in this process; `demo`: the synthetic world."""
     model: str = Field(min_length=1)
     """Model id, or a local folder for `vllm` and `transformers`."""
-    base_url: str | None = None
-    """For `openai` (`http://host:8000/v1`) and `anthropic`."""
+    base_urls: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """For `openai`: servers of the same model, each call asks the least loaded one: see docs/cluster.md."""
+    base_url: str | None = Field(default_factory=lambda data: next(iter(data.get("base_urls", ())), None))
+    """For `openai` (`http://host:8000/v1`), `anthropic` and `gemini`; not asked beside `base_urls`."""
+    serve: str = Field(default="", exclude_if=lambda value: not value)
+    """For `openai`: options of the `vllm serve` that `p2r-data build --serve` starts for this model, such as
+    `--tensor-parallel-size 2 --max-model-len 16384`."""
     api_key_env: str | None = None
     """Environment variable that holds the key; the key itself never stands in a recipe."""
     batch: bool = False
-    """Anthropic Message Batches: half the price, hours of delay."""
+    """The batch API of Anthropic, OpenAI or Gemini: half the price, hours of delay."""
     cache_prompt: bool = True
     """Anthropic prompt caching of the system prompt."""
     revision: str | None = None
     """Model revision, recorded in the lock."""
     concurrency: int = Field(default=64, ge=1, le=4096)
-    """Calls in flight at most; the limiter may go lower."""
+    """Calls in flight at most, at each server; the limiter may go lower."""
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Calls begun within a minute at most; None: no limit but `concurrency`."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
@@ -75,23 +81,43 @@ class BackendSpec(Model):
     """Licence or terms of use of what this model writes, for the card."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """For `vllm` and `transformers` constructor arguments (`tensor_parallel_size: 8`); for `openai` the keys
-    `body` (more fields of the request), `max_tokens_field` and `video`: see docs/recipes.md; for judges of
-    kind `demo` `error_rate` and `error_seed`: see docs/demo-world.md."""
+    `body` (more fields of the request), `max_tokens_field` and `video`: see docs/recipes.md; for `gemini`
+    `body` and `video: file` (a clip goes as its own file): see docs/batches.md; for judges of kind `demo`
+    `error_rate` and `error_seed`: see docs/demo-world.md."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if (self.base_urls or self.serve) and (self.batch or not self.declared.needs_address):
+            raise ValueError("base_urls and serve are for kind openai, without batch")
+        shlex.split(self.serve)
         if self.batch and not self.declared.batches:
             takers = " or ".join(name for name, kind in BACKENDS.items() if kind.batches)
             raise ValueError(f"batch: true needs kind {takers}, not {self.kind!r}")
+        if self.batch and self.sends_files:
+            raise ValueError("extra.video: file takes batch: false: a batch may outlive the uploaded clips")
         if self.declared.needs_address and not self.base_url:
             raise ValueError(f"kind {self.kind} needs base_url, e.g. http://localhost:8000/v1")
         return self
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether clips go as their own files, of which the server takes frames itself."""
+        return self.kind == "gemini" and self.extra.get("video") == "file"
+
+    def wire_of(self, media: MediaRecord | None, encoded: str) -> str:
+        """`media_encoding` of a request to this model, whose frames would be sent as `encoded`."""
+        return "file" if self.sends_files and media is not None and media.data_type == "video" else encoded
 
     @property
     def identity(self) -> str:
         """`model` of its requests: of weights that are known by their digest that, wherever they lie."""
         revision = self.revision or ""
         return revision if revision.startswith(WEIGHTS) else self.model
+
+    @property
+    def calls_at_once(self) -> int:
+        """Calls in flight at most, at all servers together."""
+        return self.concurrency * max(1, len(self.base_urls))
 
     @property
     def declared(self) -> BackendKind:

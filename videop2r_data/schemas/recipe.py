@@ -372,6 +372,8 @@ class Recipe(Model):
         if unknown:
             has = ", ".join(self.trace.named)
             raise ValueError(f"verify.length.segments names {', '.join(unknown)}; a trace has {has}")
+        if self.media.look is not None and any(spec.sends_files for spec in self.backends.values()):
+            raise ValueError("media.look and extra.video: file: a file is shown as it is, whatever look says")
         if self.verify.evidence_iou is not None and not trace_parser(self.trace).templates:
             raise ValueError(f"verify.evidence_iou: traces of {self.trace.name} have no typed fields")
         return self

@@ -261,11 +261,6 @@ class Check(Model):
     """None: passed."""
     detail: str = ""
 
-    @property
-    def passed(self) -> bool:
-        """Whether nothing was found."""
-        return self.reason is None
-
 
 # --- how strict the scorers are ---
 

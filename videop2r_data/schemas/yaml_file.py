@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -186,6 +187,8 @@ _MAX_CHARACTERS = 1_000_000
 _MAX_NODES = 20_000
 """Values in a document, each alias counted in full: a few nested aliases can stand for billions."""
 
+_INT, _MAX_DIGITS = "tag:yaml.org,2002:int", 1_000
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -267,6 +270,30 @@ def parse_mapping(text: str, *, where: str, what: str = "recipe", valid: str) ->
     return data
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as a person writes it: `~` is the home folder, unless there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, ValueError):
+        return Path(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file lies there; a name that no file system takes names none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def read_settings(path: Path, *, what: str = "recipe") -> str:
     """The text of a file.
 
@@ -274,8 +301,9 @@ def read_settings(path: Path, *, what: str = "recipe") -> str:
         ConfigError: it is missing or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8") as file:
+            return file.read(_MAX_CHARACTERS + 1)  # one too many is refused when it is parsed
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the {what}: {error}", where=str(path)) from None
 
 
@@ -298,6 +326,8 @@ def read_yaml(text: str) -> Any:
             return None
         _weigh(node, {})
         return loader.construct_document(node)
+    except (AttributeError, ArithmeticError, TypeError) as error:  # of a tag that its value does not fit
+        raise ValueError(f"a value that its type cannot have: {error}") from None
     finally:
         loader.dispose()
 
@@ -309,11 +339,13 @@ def _weigh(node: yaml.Node, seen: dict[int, int]) -> int:
         raise ValueError(f"an alias inside of its own value{node.start_mark}")
     if id(node) in seen:
         return seen[id(node)]
+    if node.tag == _INT and len(node.value) > _MAX_DIGITS:  # Python can make such a number and not print it
+        raise ValueError(f"a number of {len(node.value):,} digits{node.start_mark}")
     seen[id(node)] = 0
     total = 1
     if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        twice = sorted(key for key, count in Counter(keys).items() if count > 1)
         if twice:
             raise ValueError(f"a key stands twice: {', '.join(twice)}{node.start_mark}")
         total += sum(_weigh(key, seen) + _weigh(value, seen) for key, value in node.value)

@@ -116,7 +116,7 @@ def check_observation(
         Passed; `leaked_answer`: the observation states the answer as an answer, or is nothing but the answer;
         `hollow_observation`: it is a placeholder, or repeats the question.
 
-    >>> check_observation("A red ball rolls left.", problem="What rolls?", answer="a red ball").passed
+    >>> check_observation("A red ball rolls left.", problem="What rolls?", answer="a red ball").reason is None
     True
     >>> check_observation("The correct answer is A.", problem="?", options=("A. x", "B. y")).reason.value
     'leaked_answer'
@@ -364,7 +364,7 @@ def thinks_otherwise(
         decided = form == "number" and think_number(trace.think) is not None
     if not decided:
         return None
-    return not check_consistency(trace, problem_type, options, policy=policy).passed
+    return check_consistency(trace, problem_type, options, policy=policy).reason is not None
 
 
 def near(a: Quantity, b: Quantity) -> bool:

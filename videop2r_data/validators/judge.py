@@ -260,6 +260,7 @@ class Offered(NamedTuple, Generic[T]):
     said: Callable[[str], Iterable[T]]
 
 
+@lru_cache(maxsize=64)  # a breaker reads a reply before the judging does
 def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
     """The verdict in a judge's own reply; never raises, linear.
 

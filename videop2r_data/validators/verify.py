@@ -66,7 +66,7 @@ def verify_completion(
     >>> sample = Sample(sample_id="s/1", problem_id="1", problem="?", problem_type=ProblemType.NUMERICAL,
     ...     data_type=DataType.TEXT, solution="<answer>4</answer>", source="s", row=0)
     >>> text = "<observation>four</observation> <think>so 4</think><answer>4</answer>"
-    >>> verify_completion(text, sample, VerifySpec()).check.passed
+    >>> verify_completion(text, sample, VerifySpec()).check.reason is None
     True
     """
     try:
@@ -80,7 +80,7 @@ def verify_completion(
         detail = "the trace holds a judgement tag"
         return Verified(trace, None, Check(reason=RejectReason.COPIED_VERDICT, detail=detail))
     length = check_length(trace, spec.length)
-    if not length.passed:
+    if length.reason is not None:
         return Verified(trace, None, length)
     result = score(
         sample.problem_type,
@@ -95,7 +95,7 @@ def verify_completion(
         detail = f"{result.value:.3f} < {spec.threshold:g}: {result.reason.value} {result.detail}".rstrip()
         return Verified(trace, result, Check(reason=RejectReason.LOW_SCORE, detail=detail))
     rules = _rules(trace, completion, sample, spec, shown)
-    return Verified(trace, result, next((check for check in rules if not check.passed), _PASSED))
+    return Verified(trace, result, next((check for check in rules if check.reason is not None), _PASSED))
 
 
 def _rules(

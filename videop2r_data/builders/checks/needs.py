@@ -26,6 +26,7 @@ from videop2r_data.builders.checks.report import (
 )
 from videop2r_data.builders.checks.trial import (
     TrialRows,
+    look_at_batches,
     look_at_room,
     one_call,
     patiently,
@@ -51,6 +52,7 @@ from videop2r_data.schemas import (
     Backend,
     BackendSpec,
     Completion,
+    DataType,
     Frames,
     KnowsContext,
     ListsModels,
@@ -331,6 +333,9 @@ class _Server:
                 self.findings.append(of_error("server", error, hint=unanswered(self.spec, error)))
                 return
             self._note("models", "note", f"the server does not list its models: {error.message}")
+        if self.spec.batch:
+            clips = self.step == "generate" and DataType.VIDEO in self.rows.types()
+            self.findings.append(await look_at_batches(self.spec, clips=clips))
         if self.calls == "models":
             self._settle_models()
             return

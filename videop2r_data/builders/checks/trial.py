@@ -10,7 +10,15 @@ from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
-from videop2r_data.backends import Useless, advice_on, cost_usd, useless_reply, useless_trace, useless_verdict
+from videop2r_data.backends import (
+    Useless,
+    advice_on,
+    cost_usd,
+    make_batches,
+    useless_reply,
+    useless_trace,
+    useless_verdict,
+)
 from videop2r_data.builders.checks.report import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
 from videop2r_data.files import resolve_media
@@ -136,6 +144,23 @@ async def patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
                 raise
             await asyncio.sleep(min(error.retry_after_s or float(tried), MAX_WAIT_S))
     raise AssertionError("unreachable")
+
+
+async def look_at_batches(spec: BackendSpec, *, clips: bool) -> Finding:
+    """Whether the server has a batch API, open to this key, that takes frames of clips if `clips`."""
+    if clips and spec.kind == "openai" and spec.extra.get("video") != "frames":
+        text = "OpenAI's batches know no clips in the form that vLLM takes"
+        hint = "set extra: {video: frames} on the backend"
+        return Finding(about="batches", state="error", message=text, hint=hint)
+    batches = make_batches(spec)
+    try:
+        await patiently(lambda: batches.listing(created_after_s=time.time()))
+    except BackendError as error:
+        hint = "set batch: false, or name a server and a key that have the batch API"
+        return of_error("batches", error, hint=hint)
+    finally:
+        await batches.close()
+    return Finding(about="batches", state="ok", message="the server takes batches")
 
 
 async def one_call(

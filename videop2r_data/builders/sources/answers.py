@@ -392,8 +392,10 @@ def _numeric(options: tuple[str, ...]) -> bool:
 def _by_text(text: str, letters: list[str], options: tuple[str, ...]) -> list[str]:
     """The options with this text; those in another case count where none has it exactly."""
     texts = [option[2:].strip() for option in options]
-    exact = [letter for letter, one in zip(letters, texts, strict=True) if one == text]
-    return exact or [x for x, one in zip(letters, texts, strict=True) if one.lower() == text.lower()]
+    if text in texts:
+        return [letter for letter, one in zip(letters, texts, strict=True) if one == text]
+    lower = text.lower()
+    return [letter for letter, one in zip(letters, texts, strict=True) if one.lower() == lower]
 
 
 def _nth(number: int | None, letters: list[str], base: int) -> list[str]:

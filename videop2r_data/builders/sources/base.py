@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from hashlib import blake2b, sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from videop2r_data.builders.sources.answers import FieldError
 from videop2r_data.builders.sources.normalise import (
     DATA_TYPES,
     PROBLEM_TYPES,
@@ -31,10 +32,13 @@ from videop2r_data.schemas import (
     canonical_bytes,
 )
 
+if TYPE_CHECKING:
+    from videop2r_data.builders.finished import Finished
+
 # Columns that the mapping needs, compared with those of the pool once, before the first row.
 
 
-_SHOWN = 40
+_SHOWN, _SHOWN_CHARS = 40, 60
 HINT = "set `columns` of this source in the recipe; p2r-data init --from-data shows a guess"
 
 
@@ -145,7 +149,7 @@ def refuse_wrapped(value: Mapping[str, Any], where: str) -> None:
     """
     lists = [k for k, v in value.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)]
     if lists:
-        name = max(lists, key=lambda key: len(value[key]))
+        name = str(max(lists, key=lambda key: len(value[key])))[:_SHOWN_CHARS]
         raise SourceError(
             f"the file is one object, and its rows seem to stand in its field {name!r}",
             where=where,
@@ -153,8 +157,9 @@ def refuse_wrapped(value: Mapping[str, Any], where: str) -> None:
         )
     inner = [set(v) for v in value.values() if isinstance(v, dict)]
     if len(inner) > 1 and len(inner) == len(value) and len(set.intersection(*inner)) > 1:
+        first = str(next(iter(value)))[:_SHOWN_CHARS]
         raise SourceError(
-            f"the file is one object around all rows, each under its own name ({next(iter(value))!r} ...)",
+            f"the file is one object around all rows, each under its own name ({first!r} ...)",
             where=where,
             hint="make an array of them: jq 'to_entries | map({key: .key} + .value)' old.json > rows.json",
         )
@@ -163,6 +168,7 @@ def refuse_wrapped(value: Mapping[str, Any], where: str) -> None:
 def no_column(lacking: Sequence[tuple[str, str]], names: Sequence[str], where: str) -> SourceError:
     """The error that names the settings, the columns they name, and the columns that there are."""
     told = ", ".join(f"{setting}: {column}" for setting, column in lacking)
+    shown = ", ".join(name[:_SHOWN_CHARS] for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     spelt = {name.lower(): name for name in reversed(names)}
     meant = "".join(
@@ -170,9 +176,7 @@ def no_column(lacking: Sequence[tuple[str, str]], names: Sequence[str], where: s
         for column in dict(lacking).values()
         for near in get_close_matches(column.lower(), spelt, n=1)
     )
-    return SourceError(
-        f"no column for {told}; there are: {', '.join(names[:_SHOWN])}{more}", where=where, hint=meant + HINT
-    )
+    return SourceError(f"no column for {told}; there are: {shown}{more}", where=where, hint=meant + HINT)
 
 
 def _is_there(column: str, names: Sequence[str]) -> bool:
@@ -287,8 +291,11 @@ class Source(ABC):
             check_rows(self.spec, self.raw_rows(), self.where)
         self._checked = True
 
-    def rows(self) -> Iterator[Sample | BadRow]:
+    def rows(self, finished: Finished | None = None) -> Iterator[Sample | BadRow]:
         """All rows in the order of the pool, in constant memory; may be called again.
+
+        Args:
+            finished: in the place of a question that needs no look comes a `Done`.
 
         Raises:
             SourceError: the pool as a whole cannot be read (on); the good rows before that were given. Or it
@@ -303,9 +310,24 @@ class Source(ABC):
             if raw.value is None:
                 yield normalise.bad(raw.index, raw.fault, raw=raw.raw, value=raw.known)
                 continue
+            mark = None
+            if finished is not None:
+                try:
+                    problem_id, file = normalise.known_by(raw.index, raw.value)
+                    mark = finished.mark(self.name, raw.value, file)
+                except (FieldError, TypeError):
+                    pass  # the row is looked at, and the fault is told
+                else:
+                    what, done = finished.find(mark)
+                    if done is not None and unique.take(problem_id, what):
+                        yield cast("BadRow", done)  # whoever names `finished` looks for it
+                        continue
             if not counts and normalise.index_answer(raw.value) is not None:
                 normalise, counts = replace(normalise, counted_from=self.counted_from()), True
-            yield unique(normalise(raw.index, raw.value), raw.value)
+            row = unique(normalise(raw.index, raw.value), raw.value)
+            if finished is not None and mark is not None and isinstance(row, Sample):
+                finished.begin(row, mark, unique.what)
+            yield row
         if raw is None:
             raise SourceError(
                 "the pool holds no row", where=self.where, hint="check `path` and `split` of this source"
@@ -334,7 +356,7 @@ def numbered_through(files: Iterable[Path], read: Callable[[Path], Iterable[RawR
 
 
 class _UniqueIds:
-    """Keeps sample ids unique: about 100 bytes a row.
+    """Keeps sample ids unique: about 150 bytes a row.
 
     The first row with an id keeps it. A row of equal content is a duplicate. A row of other content under
     the same id becomes `<id>#<8 digits of its content digest>`: pools merged out of several sets number each
@@ -343,36 +365,35 @@ class _UniqueIds:
 
     def __init__(self, normalise: Normaliser) -> None:
         self._normalise = normalise
-        self._first: dict[int, int] = {}
+        self._first: dict[str, int] = {}
+        self.what = 0
+        """Hash of the content of the row that was last read."""
 
     def __call__(self, row: Sample | BadRow, value: Mapping[str, Any]) -> Sample | BadRow:
         if isinstance(row, BadRow):
             return row
         try:
-            what = _hash(canonical_bytes(row.content()))
+            self.what = _hash(canonical_bytes(row.content()))
         except TypeError:
             detail = f'"{_unwritable(row)}" holds half of a surrogate pair, which is no Unicode text'
             return self._normalise.bad(row.row, detail, value=value)
-        if self._take(row.problem_id, what):
+        problem_id = self.take(row.problem_id, self.what)
+        if problem_id is None:
+            detail = f"problem_id {row.problem_id!r} with this very content stands further up"
+            return self._normalise.bad(row.row, detail, reason=RejectReason.DUPLICATE_ID, value=value)
+        if problem_id == row.problem_id:
             return row
-        if self._first[_hash(row.problem_id.encode())] == what:
-            return self._repeated(row, value)
-        problem_id = f"{row.problem_id}#{what:016x}"[: len(row.problem_id) + 9]
-        if self._take(problem_id, what):
-            names = {"problem_id": problem_id, "sample_id": f"{row.source}/{problem_id}"}
-            return row.model_copy(update=names)
-        return self._repeated(row, value)
+        return row.model_copy(update={"problem_id": problem_id, "sample_id": f"{row.source}/{problem_id}"})
 
-    def _take(self, problem_id: str, what: int) -> bool:
-        name = _hash(problem_id.encode())
-        if name in self._first:
-            return False
-        self._first[name] = what
-        return True
-
-    def _repeated(self, row: Sample, value: Mapping[str, Any]) -> BadRow:
-        detail = f"problem_id {row.problem_id!r} with this very content stands further up"
-        return self._normalise.bad(row.row, detail, reason=RejectReason.DUPLICATE_ID, value=value)
+    def take(self, problem_id: str, what: int) -> str | None:
+        """The id that a row of this content goes by; None: the same stands further up."""
+        for name in (problem_id, f"{problem_id}#{what >> 20:08x}"):
+            if name not in self._first:
+                self._first[name] = what
+                return name
+            if self._first[name] == what:
+                break
+        return None
 
 
 def _unwritable(row: Sample) -> str:
@@ -386,5 +407,5 @@ def _unwritable(row: Sample) -> str:
 
 
 def _hash(data: bytes) -> int:
-    """64 bits: among 260,000 rows two meet by chance with probability 2e-9."""
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+    """52 bits: of 260,000 contents under one id two would meet by chance with probability 8e-6."""
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big") >> 12

@@ -152,6 +152,21 @@ class Normaliser:
                 found[setting] = str(self._type(value, setting, known))
         return found
 
+    def known_by(self, row: int, value: Mapping[str, Any]) -> tuple[str, str]:
+        """Id of a row, and where its file should lie, unchecked; empty: the row holds it, or there is none.
+
+        Raises:
+            FieldError: its columns do not fit.
+        """
+        problem_id = _identifier(_get(value, self.spec.columns.problem_id), row)
+        got = _path_of(value, self.spec.columns.path)
+        if not isinstance(got, str):
+            _, got = embedded_media(got[0] if isinstance(got, list | tuple) and got else got)
+        if not isinstance(got, str) or not got or self.media_root is None:
+            return problem_id, ""
+        got = got.removeprefix(self.spec.path_prefix)
+        return problem_id, got if got.startswith("/") else f"{self.media_root}/{got}"
+
     def _sample(self, row: int, value: Mapping[str, Any]) -> Sample:
         columns = self.spec.columns
         problem_id = _identifier(_get(value, columns.problem_id), row)

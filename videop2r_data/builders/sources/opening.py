@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from videop2r_data.builders.sources.base import Source, numbered_through
-from videop2r_data.errors import SourceError
+from videop2r_data.errors import SourceError, first_line
 from videop2r_data.files import (
     JsonRows,
     RawRow,
@@ -17,7 +17,7 @@ from videop2r_data.files import (
     pool_files,
     siblings,
 )
-from videop2r_data.schemas import BadRow, DemoSpec, Sample, SourceSpec
+from videop2r_data.schemas import DemoSpec, SourceSpec
 
 # The official release: `<name>.part<N>of<M>.json.gz`, read part by part, no part missing.
 
@@ -96,13 +96,23 @@ def open_source(spec: SourceSpec, *, base: Path, demo_root: Path | None = None) 
     Raises:
         SourceError: its files are not there or not as its kind wants them.
     """
-    worlds = demo_root if demo_root is not None else base / "demo-world"
-    if spec.kind == "demo":
-        return _demo(spec, worlds)
+    if spec.kind == "demo":  # it reads no file of the user's: a full disk is told as what it is
+        return _demo(spec, demo_root if demo_root is not None else base / "demo-world")
+    try:
+        return _open(spec, base=base, demo_root=demo_root)
+    except (OSError, ValueError) as error:  # no right to look there, a name or glob that nothing can have
+        where = f"source {spec.name!r}, {spec.path}"
+        raise SourceError(
+            f"cannot be looked at: {first_line(error)}", where=where, hint="check path and rights"
+        ) from None
+
+
+def _open(spec: SourceSpec, *, base: Path, demo_root: Path | None) -> Source:
     media_root = locate(spec.media_root, base).absolute() if spec.media_root else None
     if spec.kind == "benchmark":
         from videop2r_data.builders.sources.benchmark import BenchmarkSource
 
+        worlds = demo_root if demo_root is not None else base / "demo-world"
         return BenchmarkSource(spec, base=base, media_root=media_root, demo_root=worlds)
     if spec.kind == "dataset":
         from videop2r_data.builders.sources.dataset import DatasetSource
@@ -115,19 +125,16 @@ def open_source(spec: SourceSpec, *, base: Path, demo_root: Path | None = None) 
     return kind(spec, base=base, media_root=media_root)
 
 
-def read_pool(
-    specs: Iterable[SourceSpec], *, base: Path, demo_root: Path | None = None
-) -> Iterator[Sample | BadRow]:
-    """All rows of all sources, in order; each names its source. All are opened and checked before the first.
+def open_sources(specs: Iterable[SourceSpec], *, base: Path, demo_root: Path | None = None) -> list[Source]:
+    """The sources of a recipe, in order; all are checked before the first row is read.
 
     Raises:
-        SourceError: a source cannot be opened or read on.
+        SourceError: one cannot be opened or read on.
     """
     sources = [open_source(spec, base=base, demo_root=demo_root) for spec in specs]
     for source in sources:
         source.check()
-    for source in sources:
-        yield from source.rows()
+    return sources
 
 
 def _demo(spec: SourceSpec, root: Path) -> Source:

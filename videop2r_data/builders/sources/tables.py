@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from videop2r_data.errors import SourceError
-from videop2r_data.files import MAX_ROW_CHARS, RAW_CHARS, RawRow
+from videop2r_data.files import MAX_ROW_CHARS, RAW_CHARS, RawRow, refuse_large_row, refuse_packed
 
 # Parquet and Arrow, batch by batch; nested and embedded values come as plain Python.
 
@@ -50,6 +50,7 @@ def read_columnar(path: Path) -> Iterator[dict[str, Any]]:
         for batch in _parquet(path) if _is_parquet(path) else _arrow(path):
             names = batch.schema.names
             batch.validate(full=True)  # a damaged offset would be followed out of the file's memory
+            refuse_large_row(batch, path)
             first = [i for i, name in enumerate(names) if name not in names[:i]]
             yield from batch.select(first).to_pylist(maps_as_pydicts="lossy")
 
@@ -63,6 +64,7 @@ def _parquet(path: Path) -> Iterator[Any]:
 
     with pq.ParquetFile(path) as file:
         meta = file.metadata
+        refuse_packed(meta, path)
         size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         each = size // max(1, meta.num_rows)
         yield from file.iter_batches(batch_size=min(MAX_BATCH, max(1, BATCH_BYTES // max(1, each))))

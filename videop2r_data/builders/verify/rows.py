@@ -285,7 +285,7 @@ def _surely_passes(rules: Rules, kind: ProblemType, row: SftRow, leak: Check) ->
         or holds_verdict_tag(row.output)
     ):
         return False
-    if rules.spec.checks_leaks and not leak.passed:
+    if rules.spec.checks_leaks and leak.reason is not None:
         return False
     return not rules.spec.checks_consistency or passes_consistency(kind, row.think, row.answer, row.options)
 

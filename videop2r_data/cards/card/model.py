@@ -258,7 +258,7 @@ _SHOWN = {
         "batch", "steps", "epochs", "precision", "seed",
     ),
 }  # fmt: skip
-_SECRET = ("api_key_env", "base_url", "extra", "cache")
+_SECRET = ("api_key_env", "base_url", "base_urls", "serve", "extra", "cache")
 
 
 def write_model_card(

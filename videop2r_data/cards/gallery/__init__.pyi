@@ -12,6 +12,7 @@ from .page import colours as colours
 from .page import fill_fields as fill_fields
 from .page import policy as policy
 from .rows import Entry as Entry
+from .rows import entry_of as entry_of
 from .rows import read_verdicts as read_verdicts
 from .trace import KINDS as KINDS
 from .trace import parts_of as parts_of

@@ -152,7 +152,9 @@ def _config(recipe: TrainRecipe, shape: str) -> tuple[str, Any, tuple[str, ...]]
             here, missing = False, error.message
         if here:
             try:
-                config = AutoConfig.from_pretrained(spec.model, revision=spec.revision, local_files_only=True)
+                config = AutoConfig.from_pretrained(
+                    spec.model, revision=spec.revision, local_files_only=True, trust_remote_code=False
+                )
             except (OSError, ValueError) as error:
                 raise ConfigError(first_line(error), where=spec.model) from None
             check_family(config)

@@ -49,6 +49,7 @@ def token_logps(
     """
 
     def forward(states: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of [T, H] states, a piece of the logits at a time."""
         size = max(1, piece // head.weight.shape[0])
         # With one piece there is little memory to save: keep its logits instead of computing them twice.
         again = len(states) > size and torch.is_grad_enabled()

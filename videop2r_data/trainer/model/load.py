@@ -132,7 +132,7 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: i
 
     hint = "the folder needs tokenizer and preprocessor files beside the weights"
     with _loading(f"the processor of {spec.model!r}", hint):
-        processor = AutoProcessor.from_pretrained(spec.model, revision=spec.revision)
+        processor = AutoProcessor.from_pretrained(spec.model, revision=spec.revision, trust_remote_code=False)
     return Policy(net, processor, processor.tokenizer)
 
 
@@ -229,10 +229,11 @@ def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
     # memory. ZeRO-3 cuts them as they come, and refuses a map.
     places = {} if is_deepspeed_zero3_enabled() else {"device_map": torch.device(device)}
     with _loading(repr(spec.model), "check model, revision, attn and vision_attention of the policy"):
-        check_family(AutoConfig.from_pretrained(spec.model, revision=spec.revision))
+        safe = {"revision": spec.revision, "trust_remote_code": False}
+        check_family(AutoConfig.from_pretrained(spec.model, **safe))
         net = AutoModelForImageTextToText.from_pretrained(
             spec.model,
-            revision=spec.revision,
+            **safe,
             dtype=getattr(torch, spec.dtype),
             attn_implementation=kernels(spec),
             **places,

@@ -92,7 +92,8 @@ class Http:
         async with aiohttp.ClientSession(
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=self._spec.timeout_s, sock_connect=30.0),
-            connector=aiohttp.TCPConnector(limit=self._spec.concurrency),
+            # a connection for each request: an answer that a proxy repeats would reach the next one
+            connector=aiohttp.TCPConnector(limit=self._spec.concurrency, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as session:
 

@@ -20,7 +20,8 @@ from videop2r_data.schemas import (
     default_grammar,
     validate_settings,
 )
-from videop2r_data.trainer.settings.rl import SamplingSpec, Section, unless
+from videop2r_data.trainer.settings.rl import SamplingSpec
+from videop2r_data.trainer.settings.section import Section, unless
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 VISION_TARGETS = ("qkv", "proj", "gate_proj", "up_proj", "down_proj", "linear_fc1", "linear_fc2")

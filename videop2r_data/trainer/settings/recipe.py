@@ -17,6 +17,8 @@ from videop2r_data.schemas import (
     Name,
     Policy,
     default_grammar,
+    expanded,
+    is_file,
     parse_mapping,
     parse_set,
     read_settings,
@@ -40,10 +42,9 @@ from videop2r_data.trainer.settings.rl import (
     ObjectiveSpec,
     RewardSpec,
     SamplingSpec,
-    Section,
     VllmSpec,
-    unless,
 )
+from videop2r_data.trainer.settings.section import Section, unless
 
 RECIPE, FINAL = "recipe.yaml", "final"
 """In the folder of a run: its effective recipe, and the model once it is complete."""
@@ -51,7 +52,8 @@ Stage = Literal["sft", "rl"]
 _RL_ONLY = (
     "rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference", "alarms",
 )  # fmt: skip
-_WAIT = {"backend": {"server_wait_s": True}}  # runs of older versions lack it
+# runs of older versions lack them
+_WAIT = {"backend": dict.fromkeys(("server_wait_s", "base_urls", "serve"), True)}
 _NO_MATTER: dict[str, Any] = {
     **dict.fromkeys(("name", "output", "trackers", "save", "title", "vllm", "alarms"), True),
     **dict.fromkeys(("evaluation", "evaluating", "eval_every"), True),
@@ -325,13 +327,14 @@ def _read(name: str, base: Path, *, inner: tuple[str, ...] = ()) -> tuple[dict[s
     """Settings of a recipe, packaged or a file from `base`, over those that it extends; its own text; what to
     call it in errors. `inner` is what extends it."""
     path = base / name
-    if path.is_file():
+    if is_file(path):
         text, where, base = read_settings(path), str(path), path.resolve().parent
     elif name in (known := list_train_recipes()):
         text, where, base = train_recipe_text(name), f"packaged recipe {name}", Path.cwd()
     else:
         raise ConfigError(
             f"no training recipe {name!r}: neither a file nor one of {', '.join(known)}",
+            where=f"{inner[-1]}, extends" if inner else None,
             hint="p2r-train recipes lists them, p2r-train init NAME writes one to start from",
         )
     if where in inner:
@@ -393,7 +396,7 @@ def _resolve(data: dict[str, Any], base: Path) -> None:
             place = place.get(part) if isinstance(place, dict) else None
         value = place.get(last) if isinstance(place, dict) else None
         if isinstance(value, str | Path) and str(value) and not Path(value).is_absolute():
-            found = base / Path(value).expanduser()
+            found = base / expanded(value)
             # a folder that is called as a packaged grammar is no grammar
             if found.is_file() if last == "trace" else found.exists():
                 place[last] = str(found.resolve())

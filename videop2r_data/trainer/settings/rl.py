@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from videop2r_data.schemas import BackendSpec, Model
 from videop2r_data.trainer.settings.objectives import OBJECTIVES, Objective, names_where
+from videop2r_data.trainer.settings.section import Section, unless
 
 if TYPE_CHECKING:
     ObjectiveName = str
@@ -36,24 +37,6 @@ def _ordered(value: tuple[int, int]) -> tuple[int, int]:
 
 
 Bounds = Annotated[tuple[int, int], AfterValidator(_ordered)]
-
-
-def unless(usual: Any) -> dict[str, Any]:
-    """Keeps a setting with its default out of a dump: older runs lack it, and go on."""
-    return {"default": usual, "exclude_if": lambda value: value == usual}
-
-
-class Section(Model):
-    """Settings that must fit each other; all that does not fit is told at once."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if problems := list(self._problems()):
-            raise ValueError("; ".join(problems))
-        return self
-
-    def _problems(self) -> Iterator[str]:
-        raise NotImplementedError
 
 
 class DynamicLengthSpec(Section):

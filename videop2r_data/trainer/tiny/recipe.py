@@ -10,7 +10,7 @@ from pydantic import Field
 
 from videop2r_data.schemas import DemoSpec, MediaSpec
 from videop2r_data.trainer.settings.recipe import TrainRecipe
-from videop2r_data.trainer.settings.rl import Section
+from videop2r_data.trainer.settings.section import Section
 
 
 class TinyWorld(DemoSpec):

@@ -1,0 +1,137 @@
+"""A lease in a store: one holder, a heart that beats, and what happens when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import p2r
+from videop2r_data.backends import Store
+from videop2r_data.builders import Progress, Stop, news_in_store, remote
+from videop2r_data.builders.remote import take
+from videop2r_data.builders.workspace import Note
+from videop2r_data.errors import BusyError
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(remote, "BEAT_S", 0.1)
+    monkeypatch.setattr(remote, "DEAD_S", 1.0)
+    monkeypatch.setattr(remote, "SETTLE_S", 0.0)
+    (tmp_path / "store").mkdir()
+    return Store(f"file://{tmp_path}/store")
+
+
+def note(mirror: str) -> Note:
+    return {"what": "a build", "mirror": mirror}
+
+
+def take_now(store: Store, mirror: str, *, wait: bool = True, said: list[str] | None = None) -> int:
+    """As a process does that is killed then."""
+    tell = (said if said is not None else []).append
+    return asyncio.run(take(store, note(mirror), wait=wait, stop=Stop(), tell=tell))[0]
+
+
+@contextmanager
+def holding(
+    store: Store, mirror: str, *, wait: bool = True, said: list[str] | None = None
+) -> Iterator[list[BusyError]]:
+    lost: list[BusyError] = []
+    number, work = (
+        take_now(store, mirror, wait=wait, said=said),
+        Path(store.url.removeprefix("file://")).parent,
+    )
+    with remote._beating(store, number, note(mirror), lost.append, work):
+        yield lost
+
+
+def test_the_news_of_a_run_comes_with_its_beats(store: Store, tmp_path: Path) -> None:
+    def told() -> list[str]:
+        return [one.state for one in news_in_store(store.url)]
+
+    assert told() == []
+    with pytest.raises(KeyError), holding(store, "a"):
+        assert told() == [], "the first beat is still to come"
+        (tmp_path / "progress-build.json").write_text(Progress(at=time.time()).model_dump_json())
+        time.sleep(0.5)
+        assert told() == ["running"] and p2r("status", store.url).stdout.startswith("running (process")
+        time.sleep(1.0)
+        assert told() == ["killed, or cut off from the store"]
+        (tmp_path / "progress-build.json").write_text(Progress(state="failed").model_dump_json())
+        raise KeyError
+    assert told() == ["failed"], "the last beat has the last news"
+    store.put("leases/000001.json", b'{"news": {"state": 1}}')
+    assert "no build has left news here" in p2r("status", store.url, code=1).stderr
+
+
+def test_the_second_waits_for_the_first_and_says_for_whom(store: Store) -> None:
+    ended, said = threading.Event(), list[str]()
+
+    def first() -> None:
+        with holding(store, "a"):
+            began.set()
+            ended.wait(3.0)
+
+    began, thread = threading.Event(), threading.Thread(target=first)
+    thread.start()
+    began.wait()
+    at = time.monotonic()
+    with holding(store, "b", said=said):
+        assert time.monotonic() - at > 2.5  # longer than a dead one is waited for
+        assert "a build (process" in said[0]
+    thread.join()
+
+
+def test_who_does_not_wait_ends_as_soon_as_the_heart_is_heard(store: Store) -> None:
+    with holding(store, "a"), pytest.raises(BusyError, match="a build"):
+        take_now(store, "b", wait=False)
+
+
+def test_a_dead_holder_is_known_by_its_heart_alone(store: Store) -> None:
+    take_now(store, "a")
+    began = time.monotonic()
+    assert take_now(store, "b", wait=False) == 2
+    assert time.monotonic() - began > 0.9
+    assert len(store.names("leases")) == 1
+
+
+def test_who_ended_or_had_this_mirror_is_not_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "DEAD_S", 1000.0)
+    take_now(store, "a")
+    with holding(store, "a"):
+        pass
+    take_now(store, "b")
+
+
+def test_a_suspended_holder_learns_that_it_lost(store: Store) -> None:
+    with holding(store, "a") as lost:
+        assert remote._next(store, 2, note("b"))
+        for _ in range(100):
+            if lost:
+                break
+            time.sleep(0.05)
+        assert "it took the lease" in lost[0].message
+    assert not remote.newest(store)[1].get(
+        "ended"
+    )  # what the loser wrote does not end the lease of the other
+
+
+def test_a_lease_that_was_overwritten_is_lost(store: Store) -> None:
+    with holding(store, "a") as lost:  # by a rival, in a store without conditional puts
+        store.put("leases/000001.json", b'{"mirror": "b"}')
+        time.sleep(0.5)
+    assert lost and remote.newest(store)[1] == {"mirror": "b"}
+
+
+@pytest.mark.parametrize("words", [b"", b"[]", b"no JSON"])
+def test_a_lease_that_says_nothing_is_watched_as_any(words: bytes, store: Store) -> None:
+    store.put("leases/000007.json", words)
+    assert take_now(store, "a") == 8
