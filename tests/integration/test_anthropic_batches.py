@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import pytest
 
 from tests.fakes.anthropic_server import Cut, CutStream, FakeAnthropic, Slow, Status
 from tests.fakes.anthropic_worker import JsonlLog, collect_all, make_requests
-from videop2r_data.backends.anthropic.client import AnthropicBatches
+from videop2r_data.backends.batch_apis import AnthropicBatches
 from videop2r_data.backends.batch_log import BatchGoneError, BatchProgress, NotAcceptedError
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.errors import AuthError, RefusedError, TransientError
@@ -242,7 +243,7 @@ def test_overload_leaves_the_outcome_open(tmp_path: Path) -> None:
 def test_nobody_listens(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         await bench.server.stop()
-        with pytest.raises(NotAcceptedError, match="connection lost"):
+        with pytest.raises(NotAcceptedError, match="failed: ClientConnectorError"):
             await bench.runner().submit(make_requests(1))
         assert set(bench.events()) == {"submitting", "abandoned"}
 
@@ -300,7 +301,8 @@ def test_results_cut_off_are_downloaded_again(cut: Any, tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         runner = bench.runner()
         await runner.submit(make_requests(6))
-        bench.server.fail("results", cut)
+        # a download that gets no answer on a connection in use is asked for once more, on a new one
+        bench.server.fail("results", *[cut] * (2 if isinstance(cut, Cut) else 1))
         first = await runner.collect_ready(bench.results.append)
         assert first.trouble and not first.collected and len(first.open_batches) == 1
         # a connection that breaks may take lines with it that were under way
@@ -345,7 +347,8 @@ def test_a_batch_that_is_canceled_at_the_server(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         runner = bench.runner()
         (batch_id,) = await runner.submit(make_requests(2))
-        await bench.backends[0].client.messages.batches.cancel(batch_id)
+        async with anthropic.AsyncAnthropic(api_key="k", base_url=bench.server.url) as client:
+            await client.messages.batches.cancel(batch_id)  # as at the console
         assert (await bench.wait(runner)).done
         assert [type(r.error) for r in bench.results] == [TransientError] * 2
 
@@ -368,10 +371,9 @@ def test_what_a_batch_cannot_carry(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         bench.runner()
         backend, (one,) = bench.backends[0], make_requests(1)
-        with pytest.raises(RefusedError, match="0 requests"):
-            await backend.submit([])
-        with pytest.raises(RefusedError, match="twice"):
-            await backend.submit([one, one])
+        for requests in ([], [one, one]):
+            with pytest.raises(RefusedError, match="400"):
+                await backend.submit(requests)
         with pytest.raises(RefusedError, match="no batch id"):
             await backend.poll("../messages")
         with pytest.raises(BatchGoneError):

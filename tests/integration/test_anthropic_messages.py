@@ -68,7 +68,6 @@ def test_one_message_and_its_prompt_cache() -> None:
             "system": [{"type": "text", "text": "x" * 400, "cache_control": {"type": "ephemeral"}}],
             "messages": [{"role": "user", "content": [{"type": "text", "text": "red or blue?"}]}],
         }
-        assert server.headers[0]["x-stainless-retry-count"] == "0"
         return [first, again]
 
     first, again = run(work)
@@ -236,7 +235,7 @@ def test_failures_are_typed_and_tried_once(
 def test_deadline() -> None:
     async def work(server: FakeAnthropic, backend: AnthropicBackend) -> None:
         server.fail("messages", Slow(5.0))
-        with pytest.raises(TransientError, match=r"no answer within|silent") as caught:
+        with pytest.raises(TransientError, match="no answer from") as caught:
             await backend.complete(ask("q"))
         assert caught.value.maybe_billed
 
@@ -273,7 +272,8 @@ def test_nobody_listens() -> None:
         server = await FakeAnthropic().start()
         await server.stop()
         backend = AnthropicBackend(spec(server))
-        with pytest.raises(TransientError, match="connection lost") as caught:
+        await backend.start()
+        with pytest.raises(TransientError, match="failed: ClientConnectorError") as caught:
             await backend.complete(ask("q"))
         assert not caught.value.maybe_billed
         await backend.close()
@@ -301,12 +301,11 @@ def test_the_key_comes_from_the_environment_and_is_never_told(monkeypatch: pytes
 
 def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-    with pytest.raises(ConfigError, match="ANTHROPIC_API_KEY is not set"):
-        AnthropicBackend(BackendSpec(kind="anthropic", model=MODEL))
-    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
-        AnthropicBackend(
-            BackendSpec(kind="anthropic", model=MODEL, base_url="http://x", api_key_env="NO_SUCH_KEY")
-        )
+    here: dict[str, Any] = {"base_url": "http://x", "api_key_env": "NO_SUCH_KEY"}
+    for name, about in (("ANTHROPIC_API_KEY", {}), ("NO_SUCH_KEY", here)):
+        backend = AnthropicBackend(BackendSpec(kind="anthropic", model=MODEL, **about))
+        with pytest.raises(ConfigError, match=f"{name} is not set"):
+            asyncio.run(backend.start())
 
 
 def test_many_at_once() -> None:

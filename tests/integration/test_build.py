@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.openai_server import Call, FakeServer, Reply, default_answer
+from videop2r_data.builders.news import Observer
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.replay import look_up, reproduce
+from videop2r_data.builders.retries import RetryKind
 from videop2r_data.builders.run import Stop, Tally
+from videop2r_data.builders.steps import Parts
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import AuthError, BackendError, ExportError
@@ -23,16 +26,16 @@ from videop2r_data.schemas.recipe import Recipe
 pytestmark = pytest.mark.integration
 
 
-class Silent:
+class Silent(Observer):
     """An observer that looks away, or stops the build after some questions."""
 
     def __init__(self, stop: Stop | None = None, after: int = 0) -> None:
+        super().__init__()
         self.stop, self.after = stop, after
         self.waits: list[str] = []
 
-    def begin(self, what: str, total: int | None) -> None: ...
-
-    def step(self, tally: Tally, parts: object) -> None:
+    def step(self, tally: Tally, parts: Parts) -> None:
+        super().step(tally, parts)
         if self.stop is not None and tally.rows >= self.after:
             self.stop.ask()
 
@@ -89,13 +92,14 @@ def run(
     out: str = "set",
     observer: Silent | None = None,
     stop: Stop | None = None,
+    retry: Collection[RetryKind] = (),
     **server: Any,
 ) -> tuple[BuildReport, FakeServer]:
     async def main() -> tuple[BuildReport, FakeServer]:
         async with FakeServer(**server) as fake:
             place = Workspace.at(folder / out, base=folder)
-            watch = observer or Silent()
-            report = await build(make(fake), place, observer=watch, card=write_dataset_card, stop=stop)
+            watch, card = observer or Silent(), write_dataset_card
+            report = await build(make(fake), place, observer=watch, card=card, stop=stop, retry=retry)
             return report, fake
 
     return asyncio.run(main())

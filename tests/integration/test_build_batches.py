@@ -19,7 +19,6 @@ from videop2r_data.backends.batch_log import BatchGoneError
 from videop2r_data.builders.costs import estimate
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.retries import abandon_batch
-from videop2r_data.builders.run import Stop
 from videop2r_data.builders.workspace import Shard, Workspace, take_share
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError
@@ -213,7 +212,7 @@ def test_one_process_of_a_share_submits_and_the_lease_refuses_the_second(tmp_pat
         async with FakeServer() as generator, FakeAnthropic(answer=judge, polls=999) as anthropic:
             settings.write_text(recipe(generator, anthropic).model_dump_json())
             place = Workspace.at(tmp_path / "set", base=tmp_path)
-            held = await take_share(place.work, "a share", Shard(1, 2), under="", stop=Stop())
+            held = take_share(place.work, "a share", Shard(1, 2))
             with held:
                 code, told = await command("--shard", "1/2", "--no-wait")
                 assert code == 3 and "each share is the work of one process" in told

@@ -16,11 +16,11 @@ from tests.fakes.openai_server import Call, FakeServer
 from tests.integration.test_build import digests, question, recipe, rows_of, run, write_pool
 from tests.integration.test_judge_eval import Background
 from tests.media.clips import picture, write_clip
+from tests.pools import read_pool
 from tests.validators.test_claims import FORGERIES, WAYS, quoting
 from videop2r_data.builders.checks.needs import look_at_servers
 from videop2r_data.builders.checks.report import ServerLook
 from videop2r_data.builders.checks.trial import TrialRows
-from videop2r_data.builders.sources import read_pool
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.main import app

@@ -18,9 +18,9 @@ import pytest
 
 from tests.backends.calls import clip_frames, image_frames, request
 from tests.fakes.openai_server import Call, FakeServer, Reply, Script
+from videop2r_data.backends import http as module
 from videop2r_data.backends.caller import call_with_retries
 from videop2r_data.backends.limiter import AdaptiveLimiter, RateLimits
-from videop2r_data.backends.openai import client as module
 from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas import parse_trace

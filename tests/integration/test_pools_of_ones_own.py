@@ -19,12 +19,13 @@ from PIL import Image
 from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, digests, rows_of
 from tests.media.clips import write_clip
+from tests.pools import read_pool
 from videop2r_data.builders.checks.run import check_pool
 from videop2r_data.builders.guess_recipe import recipe_from
 from videop2r_data.builders.guessing import guess_source
 from videop2r_data.builders.pipeline import build
 from videop2r_data.builders.replay import reproduce
-from videop2r_data.builders.sources import open_source, read_pool
+from videop2r_data.builders.sources import open_source
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card

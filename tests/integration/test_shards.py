@@ -1,4 +1,4 @@
-"""One build by several processes at once, by hand and on Ray: the same bytes, no call made twice."""
+"""One build by several processes at once, by hand: the same bytes, no call made twice."""
 
 from __future__ import annotations
 
@@ -40,17 +40,3 @@ def test_three_processes_share_a_build_and_a_fourth_writes_it(tmp_path: Path) ->
         stats = get(url, "stats")
         assert last["calls_made"] == 0 and stats["repeats"] == 0 and stats["requests"] == alone
         assert digests(out) == digests(tmp_path / "a" / "set")
-
-
-def test_ray_tasks_make_the_calls(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    with server(0.02) as url:
-        write_pool(tmp_path, 40, "text")
-        recipe = write_recipe(tmp_path, url)
-        build(recipe, tmp_path / "a" / "set")
-        alone = get(url, "stats")["requests"]
-        get(url, "reset")
-        report = build(recipe, tmp_path / "b" / "set", "--ray", "2")
-        stats = get(url, "stats")
-        assert report["calls_made"] == 0 and stats["requests"] == alone and stats["repeats"] == 0
-        assert digests(tmp_path / "a" / "set") == digests(tmp_path / "b" / "set")

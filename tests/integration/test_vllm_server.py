@@ -20,6 +20,7 @@ from tests.vllm_server import MAX_LEN, Server, make_model, serve
 from videop2r_data.backends.judge_requests import FaithfulnessRequests
 from videop2r_data.backends.money import media_tokens
 from videop2r_data.backends.openai.client import OpenAIBackend
+from videop2r_data.builders.news import Observer
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.replay import reproduce
 from videop2r_data.builders.verify import verify_release
@@ -169,22 +170,12 @@ def test_requests_that_cannot_be_served_are_refused(server: Server, calls: list[
     with_backend(server, work)
 
 
-class Silent:
-    """An observer that looks away."""
-
-    def begin(self, what: str, total: int | None) -> None: ...
-
-    def step(self, tally: object, parts: object) -> None: ...
-
-    def wait(self, message: str) -> None: ...
-
-
 def test_a_whole_build(server: Server, pool: Path, tmp_path: Path) -> None:
     recipe = make_recipe(pool, settings(server), attempts=2)
     place = Workspace.at(tmp_path / "tiny", base=pool.parent)
 
     def run() -> BuildReport:
-        return asyncio.run(build(recipe, place, observer=Silent(), card=write_dataset_card))
+        return asyncio.run(build(recipe, place, observer=Observer(), card=write_dataset_card))
 
     report = run()
     assert report.state == "complete" and report.ledger is not None
@@ -194,7 +185,7 @@ def test_a_whole_build(server: Server, pool: Path, tmp_path: Path) -> None:
     assert report.calls_made == 2 * rows and report.unanswered == 0
     again = run()
     assert again.calls_made == 0 and again.calls_found == 2 * rows and again.media_decoded == 0
-    rebuilt = asyncio.run(reproduce(place, card=write_dataset_card, observer=Silent()))
+    rebuilt = asyncio.run(reproduce(place, card=write_dataset_card, observer=Observer()))
     assert rebuilt.same, rebuilt.causes
 
 
@@ -251,7 +242,7 @@ def test_a_build_with_a_judge_that_sees(server: Server, tmp_path: Path) -> None:
         async with FakeServer(answer=answer) as fake:
             recipe = recipe_of(fake)
             place = Workspace.at(tmp_path / "set", base=tmp_path)
-            return await build(recipe, place, observer=Silent(), card=write_dataset_card), recipe
+            return await build(recipe, place, observer=Observer(), card=write_dataset_card), recipe
 
     report, _ = asyncio.run(run())
     assert report.state == "complete" and report.ledger is not None and report.ledger.kept == 3

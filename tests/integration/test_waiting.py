@@ -20,8 +20,8 @@ from tests.integration.test_build import Silent, question, recipe, write_pool
 from tests.integration.test_refusals import steady
 from tests.integration.test_train_judge import ask, judge_of, says_what_it_reads, serving
 from tests.trainer.judging.questions import item
+from videop2r_data.backends import http
 from videop2r_data.backends.breaker import IN_A_ROW
-from videop2r_data.backends.openai import client
 from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.run import Stop
@@ -157,7 +157,7 @@ def test_a_server_that_is_not_there_is_named_and_the_exit_code_says_run_me_again
 
 
 def test_a_host_that_swallows_connections_is_away_and_was_not_paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CONNECT_S", 0.2)
+    monkeypatch.setattr(http, "CONNECT_S", 0.2)
 
     async def main(port: int) -> None:
         spec = BackendSpec(kind="openai", model="m", base_url=f"http://127.0.0.1:{port}/v1")

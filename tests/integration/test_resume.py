@@ -1,0 +1,248 @@
+"""A resumed build of a large pool asks at once for what is missing, and counts what it need not look at again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.fakes.openai_server import Call, FakeServer, Reply
+from tests.integration.test_build import Silent, digests, question, recipe, run, write_pool
+from videop2r_data.backends import Journal
+from videop2r_data.builders import finished, pipeline
+from videop2r_data.builders.retries import RetryKind
+from videop2r_data.builders.run import Result, Stop, Tally
+from videop2r_data.builders.steps import Steps
+from videop2r_data.errors import SourceError
+from videop2r_data.schemas import Sample
+
+pytestmark = pytest.mark.integration
+ROWS, STOPPED = 60, 40
+
+
+class Looked:
+    """The questions that a live pass took through the steps."""
+
+    def __init__(self) -> None:
+        self.samples: list[str] = []
+
+    def take(self) -> list[str]:
+        found, self.samples = sorted(self.samples), []
+        return found
+
+
+@pytest.fixture(autouse=True)
+def looked(monkeypatch: pytest.MonkeyPatch) -> Looked:
+    """Pools of a few rows count as large."""
+    found, steps = Looked(), Steps.run
+
+    async def noted(self: Steps, sample: Sample) -> Result:
+        result = await steps(self, sample)
+        if self.media.sampler is not None:
+            found.samples.append(sample.sample_id)
+        return result
+
+    monkeypatch.setattr(Steps, "run", noted)
+    monkeypatch.setattr(pipeline, "KEPT_CHARS", 5_000)
+    return found
+
+
+class Counts(Silent):
+    """Keeps what the pass counted last, or stops the build after some questions."""
+
+    last: tuple[Any, ...] = ()
+    writing = False
+
+    def begin(self, what: str, total: int | None) -> None:
+        super().begin(what, total)
+        self.writing = what == "writing"
+
+    def step(self, tally: Tally, parts: Any) -> None:
+        if not self.writing:
+            reasons = {reason: count for reason, count in tally.reasons.items() if count}
+            self.last = tally.rows, tally.kept, tally.rejected, tally.failed, tally.waiting, reasons
+        super().step(tally, parts)
+
+
+def answers(call: Call) -> Reply | None:
+    """Questions 7 and 17 are refused, 9 gets no answer."""
+    if any(f"shape {n}?" in call.prompt for n in (7, 17)):
+        return Reply(status=400)
+    return Reply(status=500) if "shape 9?" in call.prompt else None
+
+
+def stop_early(folder: Path, looked: Looked, **settings: Any) -> list[str]:
+    """Finish some of the questions; which were looked at."""
+    stop = Stop()
+    watch = Counts(stop, STOPPED)
+    report, _ = run(folder, partial(recipe, **settings), stop=stop, observer=watch, script=answers)
+    assert report.state == "interrupted" and STOPPED <= report.seen < ROWS - 5
+    return looked.take()
+
+
+def go_on(folder: Path, looked: Looked, **settings: Any) -> tuple[list[str], FakeServer]:
+    """Finish the build: which questions were looked at; the counts and bytes are those of one run."""
+    watch, whole = Counts(), Counts()
+    report, server = run(folder, partial(recipe, **settings), observer=watch, script=answers)
+    found = looked.take()
+    other, _ = run(folder, partial(recipe, **settings), out="whole", observer=whole, script=answers)
+    looked.take()
+    assert watch.last == whole.last and watch.last[0] == ROWS == report.seen
+    assert digests(folder / "set/data") == digests(folder / "whole/data") and report.ledger == other.ledger
+    shutil.rmtree(folder / "whole")
+    shutil.rmtree(folder / "whole.build")
+    assert report.ledger is not None and report.ledger.rows_in == ROWS
+    assert report.ledger.kept + report.ledger.rejected + report.ledger.failed == ROWS
+    return found, server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A pool with ids that come again, rows that come again and one that cannot be read."""
+    rows = [question(i) for i in range(ROWS)]
+    rows[20], rows[50] = question(20, problem_id=3), question(50, problem_id=3)
+    rows[30], rows[55] = rows[2], rows[12]
+    rows[35] = question(35, problem_type="?")
+    write_pool(tmp_path, rows)
+    return tmp_path
+
+
+def test_finished_questions_are_counted_and_not_looked_at(folder: Path, looked: Looked) -> None:
+    first = stop_early(folder, looked)
+    second, _ = go_on(folder, looked)
+    assert set(first) & set(second) <= {"pool/9"} <= set(second), "it got no answer, and is asked again"
+    assert len(set(first) | set(second)) == ROWS - 3, "but two repeated rows and one that cannot be read"
+    assert go_on(folder, looked)[0] == ["pool/9"], "and of a finished build nothing but that"
+
+
+def test_the_pool_is_counted_while_calls_are_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "COUNT_S", 0)
+    seen: list[int | None] = []
+
+    class Watch(Counts):
+        def step(self, tally: Tally, parts: Any) -> None:
+            super().step(tally, parts)
+            seen.append(None if self.writing else parts.total)
+
+        def begin(self, what: str, total: int | None) -> None:
+            super().begin(what, total)
+            assert total is None, "no call waits for the count"
+
+    run(folder, observer=Watch(), latency=0.02)
+    assert ROWS in seen
+
+
+def test_a_pool_that_breaks_off_ends_the_build_while_it_is_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "COUNT_S", 0)
+    path = folder / "pool.json"
+    path.write_text(path.read_text()[:-20])
+    watch = Counts()
+    with pytest.raises(SourceError, match="ends inside"):
+        run(folder, partial(recipe, concurrency=2), observer=watch, latency=0.2)
+    assert watch.last == () or watch.last[0] < ROWS // 2, "it does not go on until the pass comes there"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"generate__attempts": 2},
+        {"generate__max_tokens": 700},
+        {"verify": {"policy": {"profile": "paper"}}},
+        {"judge__prompt": "own.txt"},
+    ],
+    ids=str,
+)
+def test_another_recipe_or_prompt_voids_what_was_finished(
+    folder: Path, looked: Looked, settings: dict[str, Any]
+) -> None:
+    if "judge__prompt" in settings:
+        text = (Path(finished.__file__).parents[1] / "prompts/judge-v1.txt").read_text()
+        (folder / "own.txt").write_text(text)
+        stop_early(folder, looked, **settings)
+        (folder / "own.txt").write_text(text.replace("\n", " \n", 1))
+    else:
+        stop_early(folder, looked)
+    found, _ = go_on(folder, looked, **settings)
+    assert len(found) == ROWS - 3
+
+
+@pytest.mark.parametrize("what", ["gone", "cut", "damaged", "answered otherwise", "retry"])
+def test_whatever_happens_to_the_journal_the_bytes_are_those_of_one_run(
+    folder: Path, looked: Looked, what: str
+) -> None:
+    """Where an answer of a skipped question is missing, the same run looks at every question."""
+    stop_early(folder, looked)
+    segment = next((folder / "set.build/journal").glob("segment-*.jsonl"))
+    data, everyone = segment.read_bytes(), ROWS - 3
+    if what == "gone":
+        segment.unlink()
+    elif what == "cut":
+        segment.write_bytes(data[: data.rindex(b'{"key')])
+        everyone = 1
+    elif what == "damaged":
+        segment.write_bytes(data.replace(b"shape", b"shade", 1))
+    elif what == "answered otherwise":  # merged with the journal of another machine, whose answer comes first
+        first = next(line for line in data.splitlines() if b"observation" in line)
+        key, body = json.loads(first)["key"], json.loads(first)["data"]
+        with Journal(folder / "other") as other:
+            other.put_call(key, body | {"text": body["text"].replace("shape", "form")}, nusd=0)
+            name = other.segment
+        shutil.copyfile(folder / "other" / name, segment.with_name("segment-000000-x.jsonl"))
+        report, _ = run(folder, script=answers)
+        assert report.unanswered == 1 and len(set(looked.take())) == everyone
+        assert report.calls_made
+        return
+    else:
+        kinds: list[RetryKind] = ["refused"]
+        run(folder, retry=kinds, script=answers)
+        assert len(looked.take()) == everyone
+        return
+    found = go_on(folder, looked)[0]
+    assert len(set(found)) == everyone if everyone > 1 else found
+
+
+def test_a_file_that_was_changed_is_looked_at_again(tmp_path: Path, looked: Looked) -> None:
+    rows = [question(i, data_type="image", path=f"{i}.png") for i in range(12)]
+    for i in range(12):
+        Image.new("RGB", (28, 28), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "5.png").unlink()
+    write_pool(tmp_path, rows)
+    run(tmp_path)
+    assert len(looked.take()) == 12
+    run(tmp_path)
+    assert looked.take() == []
+    for i in (3, 5):
+        Image.new("RGB", (56, 28), (200, 0, i)).save(tmp_path / f"{i}.png")
+    os.utime(tmp_path / "7.png", ns=(1, 1))
+    report, server = run(tmp_path)
+    assert looked.take() == ["pool/3", "pool/5", "pool/7"]
+    assert len(server.counts) == 4 == report.calls_made
+
+
+def test_a_target_counts_what_is_finished_in_pool_order(folder: Path, looked: Looked) -> None:
+    stop_early(folder, looked, target=45)
+    watch, whole = Counts(), Counts()
+    report, _ = run(folder, partial(recipe, target=45), observer=watch, script=answers)
+    assert len(looked.take()) < 20
+    other, _ = run(folder, partial(recipe, target=45), out="whole", observer=whole, script=answers)
+    assert digests(folder / "set/data") == digests(folder / "whole/data")
+    assert report.ledger == other.ledger and report.ledger is not None and report.ledger.kept == 45
+
+
+def test_rows_that_move_in_the_pool_are_known_and_new_ones_asked(folder: Path, looked: Looked) -> None:
+    run(folder, script=answers)
+    looked.take()
+    rows = json.loads((folder / "pool.json").read_text())
+    write_pool(folder, [question(100), *reversed(rows), question(101)])
+    report, server = run(folder, script=answers)
+    assert {"pool/100", "pool/101", "pool/9"} <= set(looked.take())
+    assert report.seen == ROWS + 2 == report.ledger.rows_in if report.ledger else False
+    assert report.calls_made == 4, server.counts
