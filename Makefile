@@ -12,7 +12,7 @@ BUILD_ARGS ?=
 SUITE := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile -m 'not vllm'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-vllm mutants wheel check format format-check lint types imports main-path bench env \
+.PHONY: help demo test coverage test-vllm mutants fuzz audit wheel check format format-check lint types imports main-path bench env \
         env-run env-vllm constraints constraints-vllm ci clean
 
 help: ## this list
@@ -32,13 +32,20 @@ test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in pro
 	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py tests/integration/test_vllm_evaluate.py \
 	  tests/integration/test_vllm_rollout_server.py $(PYTEST_ARGS)
 	@P2R_REQUIRE_VLLM=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider \
-	  tests/integration/test_vllm_inprocess.py tests/integration/test_vllm_rollout_inprocess.py \
+	  tests/integration/test_vllm_inprocess.py tests/integration/test_vllm_ray.py \
+	  tests/integration/test_vllm_rollout_inprocess.py \
 	  tests/integration/test_vllm_rollout_transfer.py tests/integration/test_vllm_training.py \
 	  tests/backends/test_vllm_engine.py \
 	  tests/backends/test_transformers_local.py tests/backends/test_rope_positions.py $(PYTEST_ARGS)
 
 mutants: env ## break one guaranteed line at a time: a test must notice each
 	@$(PY) scripts/mutants.py
+
+fuzz: env ## fuzz every reader of what strangers write, MINUTES=30 each; TARGET=traces one of them
+	@bash scripts/fuzz.sh $(or $(MINUTES),30) $(TARGET)
+
+audit: env ## the pinned packages against the list of known vulnerabilities
+	@bash scripts/audit.sh
 
 wheel: ## the wheel, installed into an empty environment of each Python here, builds the demo
 	@bash scripts/wheel.sh
@@ -66,7 +73,7 @@ main-path: env ## how many modules and classes a demo build enters, and the long
 
 # At a small size each. `frames.py` and `real_outputs.py` need clips and rows of one's own.
 BENCHMARKS := startup.py|--quick stream_pool.py|--rows|5000 verify_162k.py|--scale|0.01 near_copies.py|--texts|500 \
-              odd_containers.py|--files|12 kill_resume.py|--samples|60|--kills|2 \
+              odd_containers.py|--files|12 kill_resume.py|--samples|60|--kills|2 long_run.py|--rows|2500 \
               throughput.py|--samples|60|--rounds|1|--concurrency|16 hub_push.py|--scale|0.01 json_part.py|--quick \
               gallery.py|--quick overlap.py|--quick gpu_step.py|--quick train_step.py|--quick \
               tiny_evaluated.py|--quick miniature|run|--quick step_ahead.py|--quick
@@ -95,4 +102,4 @@ ci: ## what CI runs
 	@bash .ci/run
 
 clean: ## remove the environments and caches; data sets are left alone
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv .venv-vllm .venv-fuzz .venv-audit build/fuzz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
