@@ -104,7 +104,7 @@ def _on_thought(one: Output) -> list[Decision]:
     if one.kind not in ("multiple choice", "numerical", "regression"):
         return []
     trace = ProcessTrace.model_construct(observation="-", think=one.thought, answer=one.answer)
-    agrees = check_consistency(trace, one.kind, one.options).passed
+    agrees = check_consistency(trace, one.kind, one.options).reason is None
     chosen = think_choice(one.thought, one.options) if one.kind == "multiple choice" else None
     if chosen:
         same = score(one.kind, prediction=one.answer, reference=chosen, options=one.options).value

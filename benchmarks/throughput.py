@@ -228,23 +228,19 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
     """Calls per second of the calling phase, and of everything from the pool to the last byte written."""
-    from videop2r_data.builders import Stop, Workspace, build
+    from videop2r_data.builders import Observer, Stop, Workspace, build
     from videop2r_data.cards.card import write_dataset_card
     from videop2r_data.cli.common import run_draining
     from videop2r_data.schemas import parse_recipe
 
-    class Watch:
+    class Watch(Observer):
         def __init__(self) -> None:
+            super().__init__()
             self.marks: dict[str, tuple[float, float]] = {}
 
         def begin(self, what: str, total: int | None) -> None:
+            super().begin(what, total)
             self.marks[what] = (time.perf_counter(), time.process_time())
-
-        def step(self, tally: Any, parts: Any) -> None:
-            pass
-
-        def wait(self, message: str) -> None:
-            pass
 
     watch, stop = Watch(), Stop()
     with tempfile.TemporaryDirectory() as out:
