@@ -2,8 +2,8 @@
 
     .venv-swift/bin/python benchmarks/_swift_step.py MODEL ROWS.jsonl ROLLOUTS GROUP TOKENS STEPS
 
-It runs in an environment of its own (`swift_env.sh`), so it imports nothing of this package; ROWS are the
-questions in ms-swift's own layout, with the paths of their pictures.
+It runs in an environment of its own (`rivals/env.sh swift`), so it imports nothing of this package; ROWS are
+the questions in ms-swift's own layout, with the paths of their pictures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Calls per second of a full journaled build beside a bare aiohttp loop, on the same server, in one run.
 
-    python -m benchmarks.throughput [--media text|image|fits|clips] [--samples 3000] [--concurrency 64 256]
+    python -m benchmarks.throughput [--media text|image|fits|clips] [--samples 3000] [--concurrency 256]
+    benchmarks/rivals/env.sh curator; python -m benchmarks.throughput --rivals   # text, beside other tools
 
 The server answers after 50 ms from a process of its own. The bare loop posts the same mix of bodies (one
 generating and one judging call per sample), made before its clock starts, and keeps nothing; the build
@@ -11,7 +12,9 @@ samples media, renders prompts, journals, scores and judges. Every generating ca
     clips   16 frames of a clip of 320 x 240 pixels (120 clips whatever --samples says, unless it says fewer)
 
 CPU is that of the client process while it makes the calls, and of the decoder processes over their life;
-"whole run" is from reading the pool to the last byte written.
+"whole run" is from reading the pool to the last byte written. What stands in the row of a rival:
+`benchmarks/rivals/__init__.py`. Kinds are measured in turn, each in a process of its own; figures are medians
+over the rounds, ratios are of those medians.
 """
 
 from __future__ import annotations
@@ -27,15 +30,20 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+
+from benchmarks import record, rivals
+from benchmarks._throughput_figures import RUN_NAMES, figures, table
 
 LATENCY_S = 0.05
 BODIES = "bodies.jsonl"
 JPEG_BYTES = 50_000
 CLIPS = 120
+RIVAL_SAMPLES = 1500
+"""At most: some of them would need minutes for more."""
 SENT = {"image": (448, 224), "fits": (448, 224), "clips": (320, 240)}
 SOURCE = {"image": (640, 360), "fits": (448, 224), "clips": (320, 240)}
 """Width and height."""
@@ -211,8 +219,7 @@ def run_child(args: list[str]) -> dict[str, Any]:
 
 def child(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the bare loop (with asyncio's own loop or uvloop) or the build."""
-    kind, url, folder = options.child, options.url, options.folder
-    (concurrency,) = options.concurrency
+    kind, url, folder, concurrency = options.child, options.url, options.folder, options.concurrency
     if kind.startswith("bare"):
         import uvloop
 
@@ -273,18 +280,39 @@ def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Time builds against a server with latency, beside a bare loop and curator."""
+def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line; of `--rivals` and `--rival`, a mapping from names to Pythons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--media", choices=["text", *SENT], default="text")
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--concurrency", type=int, default=256, help="calls in flight")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--curator", help="Python of an environment with bespokelabs-curator")
-    parser.add_argument("--child")
-    parser.add_argument("--url")
-    parser.add_argument("--folder", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--rivals", action="store_true", help="beside every rival whose .venv-NAME is here")
+    parser.add_argument(
+        "--rival",
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help=f"beside this one of {', '.join(rivals.CLIENTS)}, in that environment; may be repeated",
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    record.add_option(parser)
+    options = parser.parse_args(argv)
+    try:
+        named = dict(rivals.parse_rival(text) for text in options.rival)
+    except ValueError as error:
+        parser.error(str(error))
+    options.rivals = (rivals.installed() if options.rivals else {}) | named
+    if options.rivals and options.media != "text":
+        parser.error("rivals are asked questions of text only: leave out --media, or --rivals and --rival")
+    return options
+
+
+def main() -> None:
+    """Time builds against a server with latency, beside a bare loop and other tools."""
+    options = parse_options()
     if options.child == "premade":
         bodies = premade(options.folder, options.samples, options.media)
         (options.folder / BODIES).write_bytes(b"\n".join(bodies))
@@ -294,60 +322,54 @@ def main() -> None:
         print(json.dumps(child(options)))
         return
     samples = min(options.samples, CLIPS) if options.media == "clips" else options.samples
+    rounds = measure(options, samples)
+    found = figures(rounds, in_flight=options.concurrency, samples=samples, latency_s=LATENCY_S)
+    print(table(found, title=f"{options.media}, {samples} samples, {options.concurrency} in flight"))
+    record.save(
+        options,
+        RUN_NAMES[options.media],
+        found,
+        packages=["aiohttp", "uvloop"],
+        versions=dict(run["version"].split() for of in rounds.values() for run in of if "version" in run),
+    )
+
+
+def measure(options: argparse.Namespace, samples: int) -> dict[str, list[dict[str, Any]]]:
+    """Every kind and every rival in turn, `--rounds` times, on one server."""
     kinds = ["bare", "bare-uvloop", "build", *(["passthrough"] if options.media == "fits" else [])]
+    rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in (*kinds, *options.rivals)}
     with tempfile.TemporaryDirectory() as folder, server(LATENCY_S) as url:
         write_pool(Path(folder), samples, options.media)
         common = ["--samples", str(samples), "--media", options.media, "--url", url, "--folder", folder]
         run_child([*common, "--child", "premade"])
-        for concurrency in options.concurrency:
-            args = [*common, "--concurrency", str(concurrency)]
-            rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-            for _ in range(options.rounds):
-                for kind in kinds:
-                    rounds[kind].append(run_child([*args, "--child", kind]))
-            if options.curator:
-                rounds["curator"] = [curator(options.curator, url, min(samples, 1500), concurrency)]
-            report(rounds, title=f"{options.media}, {samples} samples, {concurrency} in flight")
+        for _ in range(options.rounds):
+            for kind in kinds:
+                args = [*common, "--concurrency", str(options.concurrency), "--child", kind]
+                rounds[kind].append(run_child(args))
+            calls = 2 * min(samples, RIVAL_SAMPLES)
+            beside_rivals(rounds, options.rivals, url, Path(folder) / BODIES, calls, options.concurrency)
+    return rounds
 
 
-def curator(python: str, url: str, samples: int, concurrency: int) -> dict[str, Any]:
-    """The same server asked by bespokelabs-curator with the best settings found for it."""
-    script = Path(__file__).with_name("curator_client.py")
-    done = subprocess.run(
-        [python, str(script), url, str(samples), str(concurrency)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SystemExit(done.stderr[-3000:])
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def report(rounds: dict[str, list[dict[str, Any]]], *, title: str) -> None:
-    """Medians, and the ratios that are claimed."""
-
-    def median(kind: str, name: str) -> float:
-        values = sorted(r.get(name, float("nan")) for r in rounds[kind])
-        return float(values[len(values) // 2])
-
-    print(f"{title}, server latency {LATENCY_S * 1000:.0f} ms; medians of {len(rounds['build'])}")
-    print(f"{'':14}{'calls/s':>9}{'CPU ms/call':>13}{'decoder ms/file':>17}{'peak MB':>9}{'/ bare':>8}")
-    bare = median("bare", "calls_per_s")
-    for kind in rounds:
-        decoder = median(kind, "decoder_ms_per_file")
-        print(
-            f"{kind:14}{median(kind, 'calls_per_s'):9.0f}{median(kind, 'cpu_ms_per_call'):13.3f}"
-            f"{decoder:17.2f}{median(kind, 'peak_mb'):9.0f}{median(kind, 'calls_per_s') / bare:8.2f}"
-        )
-    whole = median("build", "calls_per_s_whole")
-    print(f"build, whole run: {whole:.0f} calls/s ({whole / bare:.2f} of the bare loop)")
-    if "curator" in rounds:
-        other = median("curator", "calls_per_s")
-        print(
-            f"build / curator: {median('build', 'calls_per_s') / other:.1f} (whole run {whole / other:.1f})"
-        )
+def beside_rivals(
+    rounds: dict[str, list[dict[str, Any]]],
+    pythons: Mapping[str, Path],
+    url: str,
+    bodies: Path,
+    calls: int,
+    concurrency: int,
+) -> None:
+    """A round of the rivals; one that fails is told with its error and is out, earlier rounds included."""
+    for name, python in pythons.items():
+        if name not in rounds:
+            continue
+        try:
+            run = rivals.measure(name, python, url=url, bodies=bodies, calls=calls, concurrency=concurrency)
+        except rivals.RivalError as error:
+            print(f"left out, because it failed: {error}", file=sys.stderr, flush=True)
+            del rounds[name]
+        else:
+            rounds[name].append(run)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Seconds and memory of an RL step: this trainer beside TRL's and ms-swift's; PA-GRPO beside plain GRPO.
 
     .venv/bin/pip install --no-deps trl==1.16.0
-    benchmarks/swift_env.sh .venv-swift                        # 3 GB; optional
+    benchmarks/rivals/env.sh swift                             # 3 GB; optional
     .venv/bin/python -m benchmarks.train_step --swift .venv-swift/bin/python [--quick] [--rounds 3]
 
 1. The same tiny random Qwen2.5-VL, the same prompts with pictures, the same group size and number of tokens

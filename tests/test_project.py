@@ -21,7 +21,7 @@ import videop2r_data
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "videop2r_data"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS = [*sorted(ROOT.glob("scripts/*.sh")), ROOT / ".ci" / "run"]
+SCRIPTS = [*sorted(ROOT.glob("scripts/*.sh")), *sorted(ROOT.glob("benchmarks/**/*.sh")), ROOT / ".ci" / "run"]
 HEAVY = {
     "torch",
     "vllm",

@@ -18,6 +18,7 @@ import hashlib
 import importlib
 import json
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -143,6 +144,7 @@ class FakeServer:
         self.requests = self.in_flight = self.max_in_flight = 0
         self.connections: set[_Connection] = set()
         self.opened = 0
+        self.first_at = self.last_at = 0.0
         self.last: Call | None = None
         self._server: asyncio.Server | None = None
 
@@ -184,6 +186,7 @@ class FakeServer:
             "max_in_flight": self.max_in_flight,
             "connections_open": len(self.connections),
             "connections_opened": self.opened,
+            "span_s": self.last_at - self.first_at,
             "statuses": {str(status): n for status, n in sorted(self.statuses.items())},
         }
 
@@ -195,6 +198,7 @@ class FakeServer:
         self.tokens.clear()
         self.queue.clear()
         self.requests = self.max_in_flight = self.opened = 0
+        self.first_at = self.last_at = 0.0
 
     def reply_to(self, call: Call) -> Reply:
         """What the script, the capacity and the key say about this request."""
@@ -337,6 +341,8 @@ class _Connection(asyncio.Protocol):
 
     def _chat(self, raw: bytes) -> None:
         server = self.server
+        if server.requests == 0:
+            server.first_at = server.last_at = time.perf_counter()
         server.requests += 1
         server.in_flight += 1
         server.max_in_flight = max(server.max_in_flight, server.in_flight)
@@ -370,17 +376,20 @@ class _Connection(asyncio.Protocol):
         if reply.status == 200 and not reply.cut:
             server.answered[call.digest] += 1
         self._send(reply.status, body, reply)
+        server.last_at = time.perf_counter()
         if self.buffer:
             self._next()
 
     def _send(self, status: int, body: bytes, reply: Reply = _PLAIN) -> None:
         if self.transport is None:
             return
+        last = _wants_close(self.head)
         lines = [
             f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}",
             "content-type: application/json",
             f"content-length: {len(body)}",
             *(f"{name}: {value}" for name, value in reply.headers.items()),
+            *(["connection: close"] if last else []),
         ]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode()
         if reply.cut == "headers":
@@ -391,13 +400,22 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
         elif reply.slow_s > 0:
             self.transport.write(head + body[: len(body) // 2])
-            asyncio.get_running_loop().call_later(reply.slow_s, self._rest, body[len(body) // 2 :])
+            asyncio.get_running_loop().call_later(reply.slow_s, self._rest, body[len(body) // 2 :], last)
         else:
-            self.transport.write(head + body)
+            self._rest(head + body, last)
 
-    def _rest(self, body: bytes) -> None:
-        if self.transport is not None:
-            self.transport.write(body)
+    def _rest(self, body: bytes, last: bool) -> None:
+        if self.transport is None:
+            return
+        self.transport.write(body)
+        if last:
+            # A client that asked for it waits for the end of the connection, not for `content-length` bytes.
+            self.buffer.clear()
+            self.transport.close()
+
+
+def _wants_close(head: bytes) -> bool:
+    return b"\r\nconnection: close" in head.lower()
 
 
 def _content_length(head: bytes) -> int:

@@ -122,7 +122,9 @@ def test_the_bytes_are_those_of_one_process(
 
 def children() -> set[int]:
     """Processes of this one that are alive."""
-    found = {int(pid) for task in Path("/proc/self/task").iterdir() for pid in told(task / "children").split()}
+    found = {
+        int(pid) for task in Path("/proc/self/task").iterdir() for pid in told(task / "children").split()
+    }
     return {pid for pid in found if "spawn_main" in told(Path(f"/proc/{pid}/cmdline"))}
 
 
