@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videop2r_data.backends.answers import retry_after_s
 from videop2r_data.backends.anthropic.wire import (
     message_params,
     result_error,
-    retry_after_s,
     sampling_fields,
     status_error,
     to_completion,

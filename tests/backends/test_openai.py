@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from tests.backends.calls import clip_frames, image_frames, request
-from videop2r_data.backends.caller import parse_span_s
+from videop2r_data.backends.answers import parse_span_s, retry_after_s
 from videop2r_data.backends.chat_input import video_metadata
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai.client import OpenAIBackend
@@ -23,7 +23,6 @@ from videop2r_data.backends.openai.wire import (
     parse_completion,
     rate_limits,
     request_body,
-    retry_after_s,
     server_message,
 )
 from videop2r_data.errors import ConfigError, TransientError

@@ -20,7 +20,7 @@ import yaml
 from tests.fakes.anthropic_server import FakeAnthropic
 from tests.fakes.openai_server import Call, FakeServer, Reply, default_answer
 from tests.integration.test_build import question, rows_of, write_pool
-from videop2r_data.backends.caller import scrubbed
+from videop2r_data.backends.answers import scrubbed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 KEY = "sk-planted-0123456789-abcdefghij"

@@ -21,6 +21,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from videop2r_data.backends.answers import scrubbed, text_at
 from videop2r_data.backends.anthropic.client import AnthropicBackend
 from videop2r_data.backends.anthropic.wire import result_error
 from videop2r_data.backends.batch_log import (
@@ -30,7 +31,6 @@ from videop2r_data.backends.batch_log import (
     ShortResultsError,
     label_of,
 )
-from videop2r_data.backends.caller import scrubbed, text_at
 from videop2r_data.backends.gemini.client import GeminiBackend
 from videop2r_data.backends.http import HttpBackend, decode, payload, read_key
 from videop2r_data.backends.openai.client import OpenAIBackend

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
-from email.utils import parsedate_to_datetime
-from math import isfinite
-from typing import Any, AnyStr, TypeVar
+from typing import Any, TypeVar
 
 from videop2r_data.backends.breaker import Breaker
 from videop2r_data.backends.journal import Journal
@@ -34,11 +31,6 @@ T = TypeVar("T")
 
 BASE_S = 0.5
 CAP_S = 60.0
-LIST_S = 15.0
-"""Seconds for a server's list of models: one that serves answers it at once."""
-_GATEWAY = frozenset({502, 504, 524})
-"""A gateway gave up; the server behind it may have answered, and counted the tokens."""
-_SECRET_CHARS = 16
 _RNG = random.Random()  # noqa: S311 jitter is no secret
 
 
@@ -138,94 +130,6 @@ def _give_up(failures: list[TransientError]) -> TransientError:
         rate_limited=last.rate_limited,
         maybe_billed=last.maybe_billed,
     )
-
-
-# What a failed answer says, in any protocol.
-
-
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def number(text: str | None) -> float | None:
-    """A finite number of 0 or more, or None."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if isfinite(value) and value >= 0 else None
-
-
-def parse_span_s(text: str) -> float | None:
-    """Seconds of a span such as `6m0s`, `1.5s`, `20ms` or a bare number of seconds; None if it is none.
-
-    >>> parse_span_s("1m30s"), parse_span_s("250ms"), parse_span_s("7"), parse_span_s("soon")
-    (90.0, 0.25, 7.0, None)
-    """
-    text = text.strip()[:32]
-    seconds = number(text)
-    if seconds is not None:
-        return seconds
-    parts = _PART.findall(text)
-    if not parts or "".join(n + u for n, u in parts) != text:
-        return None
-    return sum(float(n) * _UNIT_S[u] for n, u in parts)
-
-
-def asked_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait by `retry-after-ms`, else by `retry-after` (seconds, a span or an HTTP date).
-
-    Args:
-        headers: case-insensitive mapping; a date counts from the server's own `date`, if it gives one.
-        now: Unix seconds by this machine's clock, which may be wrong.
-
-    Returns:
-        0 or more; None: neither says.
-    """
-    in_ms = number(headers.get("retry-after-ms"))
-    if in_ms is not None:
-        return in_ms / 1000.0
-    asked = headers.get("retry-after", "")
-    seconds = parse_span_s(asked)
-    if seconds is not None:
-        return seconds
-    until, began = _unix_s(asked), _unix_s(headers.get("date", ""))
-    return None if until is None else max(0.0, until - (now if began is None else began))
-
-
-def _unix_s(date: str) -> float | None:
-    """Unix seconds of an HTTP date; None if it is none."""
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def scrubbed(answer: AnyStr, key: str) -> AnyStr:
-    """An answer without the key, which a gateway may echo: what is answered is journaled and released.
-
-    Args:
-        key: one of fewer than 16 characters may be a word of the answer, and stays.
-    """
-    if len(key) < _SECRET_CHARS:
-        return answer
-    return answer.replace(key, "***") if isinstance(answer, str) else answer.replace(key.encode(), b"***")
-
-
-def transient(status: int, text: str, retry_after_s: float | None) -> TransientError | None:
-    """The error of an HTTP status that says to ask again; None: this one does not."""
-    if status not in (408, 409, 425, 429) and status < 500:
-        return None
-    limited = status in (429, 529)
-    billed = status in _GATEWAY
-    return TransientError(text, retry_after_s=retry_after_s, rate_limited=limited, maybe_billed=billed)
-
-
-def text_at(body: object, *path: str) -> str:
-    """The text at a path of nested mappings, such as an error code; empty if there is none."""
-    for name in path:
-        body = body.get(name) if isinstance(body, dict) else None
-    return body if isinstance(body, str) else ""
 
 
 # One paid call, done right: asked once, journaled at once, retried with care, never above the budget.

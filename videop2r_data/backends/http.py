@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import urllib.request
 from abc import ABC, abstractmethod
@@ -12,11 +13,10 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import aiohttp
-import orjson
 from yarl import URL
 
+from videop2r_data.backends.answers import json_of, retry_after_s, scrubbed, text_at, transient
 from videop2r_data.backends.breaker import TRUST_FLAG, what_to_change
-from videop2r_data.backends.caller import LIST_S, scrubbed, text_at, transient
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai.wire import (
     ID_HEADER,
@@ -24,7 +24,6 @@ from videop2r_data.backends.openai.wire import (
     parse_models,
     rate_limits,
     request_id,
-    retry_after_s,
     server_message,
 )
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
@@ -177,6 +176,8 @@ def proxy_for(url: URL) -> str | None:
 MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20
 CONNECT_S = 10.0
+LIST_S = 15.0
+"""Seconds for a server's list of models: one that serves answers it at once."""
 _NO_ACCESS = frozenset({401, 403, 404, 405})
 _HOPELESS = frozenset(
     {"insufficient_quota", "model_not_found", "invalid_api_key", "billing_hard_limit_reached"}
@@ -184,26 +185,6 @@ _HOPELESS = frozenset(
 
 
 _JSON = "application/json"
-
-
-class _Body(aiohttp.Payload):
-    """A large body in pieces, so that one call cannot hold the loop or fill the socket's buffer."""
-
-    _value: bytes
-
-    def __init__(self, value: bytes, content_type: str) -> None:
-        super().__init__(value, content_type=content_type)
-        self._size = len(value)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """The body as text."""
-        return self._value.decode(encoding, errors)
-
-    async def write(self, writer: Any) -> None:
-        """Send the body in pieces."""
-        view = memoryview(self._value)
-        for start in range(0, len(view), 2**18):
-            await writer.write(view[start : start + 2**18])
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -232,10 +213,10 @@ class _Response(aiohttp.ClientResponse):
 
 
 def payload(raw: bytes, content_type: str = _JSON) -> aiohttp.Payload:
-    """A body as it is sent best."""
+    """A body as it is sent best: a large one in pieces, so that one call cannot hold the loop."""
     if len(raw) < DIRECT_BODY_BYTES:
         return aiohttp.BytesPayload(raw, content_type=content_type)
-    return _Body(raw, content_type)
+    return aiohttp.BytesIOPayload(io.BytesIO(raw), content_type=content_type)
 
 
 class HttpBackend(ABC):
@@ -475,6 +456,6 @@ async def _read(response: aiohttp.ClientResponse, *, keep: bool) -> bytes:
 def decode(body: bytes) -> Any:
     """JSON of a body, or the beginning of what is none."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return json_of(body)
+    except ValueError:
         return body[:2000].decode("utf-8", errors="replace")

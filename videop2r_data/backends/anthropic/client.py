@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from yarl import URL
 
+from videop2r_data.backends.answers import text_at
 from videop2r_data.backends.anthropic.wire import message_params, status_error, to_completion
-from videop2r_data.backends.caller import text_at
 from videop2r_data.backends.http import HttpBackend, decode
 from videop2r_data.backends.openai.wire import OTHERS, server_message
 from videop2r_data.errors import BackendError, TransientError

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-from videop2r_data.backends.caller import asked_s, text_at, transient
+from videop2r_data.backends.answers import count_at, retry_after_s, text_at, transient
 from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
 from videop2r_data.schemas import Completion, FinishReason, Frames, Message, Request, Usage
 
@@ -24,7 +22,6 @@ _FINISH: Mapping[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
 }
-_MAX_WAIT_S = 3600.0
 _MAX_QUOTE = 300
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _NO_MONEY = re.compile(
@@ -125,17 +122,12 @@ def to_completion(message: Any) -> Completion:
         finish_reason=_FINISH.get(text_at(found, "stop_reason"), "other"),
         model=model,
         usage=Usage(
-            input_tokens=_count(usage, "input_tokens"),
-            output_tokens=_count(usage, "output_tokens"),
-            cache_read_tokens=_count(usage, "cache_read_input_tokens"),
-            cache_write_tokens=_count(usage, "cache_creation_input_tokens"),
+            input_tokens=count_at(usage, "input_tokens"),
+            output_tokens=count_at(usage, "output_tokens"),
+            cache_read_tokens=count_at(usage, "cache_read_input_tokens"),
+            cache_write_tokens=count_at(usage, "cache_creation_input_tokens"),
         ),
     )
-
-
-def _count(usage: Any, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else 0
 
 
 def status_error(status: int, body: object, headers: Mapping[str, str], *, said: str) -> BackendError:
@@ -170,28 +162,3 @@ def result_error(error: object) -> BackendError:
     if kind in _FINAL_TYPES and not _NO_MONEY.search(said):
         return RefusedError(text)
     return TransientError(text, rate_limited=kind in ("rate_limit_error", "overloaded_error"))
-
-
-def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds to wait as the server asks, 0 to 3600; None if it does not say.
-
-    As `asked_s`, else the latest reset among the exhausted `anthropic-ratelimit-*` limits.
-    """
-    now = time.time() if now is None else now
-    wait = asked_s(headers, now)
-    if wait is not None:
-        return min(wait, _MAX_WAIT_S)
-    resets = [
-        _reset_wait(headers.get(f"anthropic-ratelimit-{name}-reset"), now)
-        for name in ("requests", "tokens", "input-tokens", "output-tokens")
-        if headers.get(f"anthropic-ratelimit-{name}-remaining") == "0"
-    ]
-    known = [wait for wait in resets if wait is not None]
-    return min(max(*known, 0.0), _MAX_WAIT_S) if known else None
-
-
-def _reset_wait(text: str | None, now: float) -> float | None:
-    try:
-        return datetime.fromisoformat(text or "").timestamp() - now
-    except (ValueError, OverflowError):
-        return None

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from yarl import URL
 
-from videop2r_data.backends.caller import text_at
+from videop2r_data.backends.answers import text_at
 from videop2r_data.backends.gemini.wire import content_body, to_completion
 from videop2r_data.backends.http import HttpBackend, decode, payload
 from videop2r_data.backends.openai.wire import OTHERS

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from videop2r_data.backends.caller import text_at
+from videop2r_data.backends.answers import count_at, text_at
 from videop2r_data.errors import RefusedError, TransientError
 from videop2r_data.schemas import Completion, FinishReason, Frames, Request, Usage
 
@@ -112,11 +113,7 @@ def to_completion(data: Any, *, asked: str) -> Completion:
 
 def _usage(usage: Any) -> Usage:
     """Thoughts are charged like the answer; what was read from a cache is part of the prompt's count."""
-
-    def count(name: str) -> int:
-        value = usage.get(name) if isinstance(usage, dict) else None
-        return value if type(value) is int and 0 <= value < 2**53 else 0
-
+    count = partial(count_at, usage)
     prompt = count("promptTokenCount") + count("toolUsePromptTokenCount")
     cached = min(prompt, count("cachedContentTokenCount"))
     return Usage(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import secrets
-import time
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,36 +12,13 @@ from typing import Any, Literal
 
 import orjson
 
-from videop2r_data.backends.caller import asked_s, number, parse_span_s, text_at
+from videop2r_data.backends.answers import count_at, json_of, number, parse_span_s, text_at
 from videop2r_data.backends.chat_input import FIXED_SIZE, video_metadata
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.errors import TransientError
 from videop2r_data.schemas import Completion, FinishReason, Frames, MediaRecord, Request, ServedModel, Usage
 
-# What the headers of an OpenAI-compatible server say about when to come back.
-
-
-_RESETS = ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
-
-
-def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds that the server asks to wait, 0 or more; None if it does not say.
-
-    As `asked_s`, else the later of the resets of the budgets that `x-ratelimit-remaining-*` calls used up.
-
-    Args:
-        headers: case-insensitive mapping.
-        now: Unix seconds, for tests.
-    """
-    seconds = asked_s(headers, time.time() if now is None else now)
-    if seconds is not None:
-        return seconds
-    resets = [
-        parse_span_s(headers.get(name, ""))
-        for name in _RESETS
-        if headers.get(name.replace("reset", "remaining"), "0").strip() == "0"
-    ]
-    return max((reset for reset in resets if reset is not None), default=None)
+# What the headers of an OpenAI-compatible server say about its limits.
 
 
 def rate_limits(headers: Mapping[str, str]) -> RateLimits | None:
@@ -235,7 +210,12 @@ def parse_completion(
     """
     if not raw.strip():
         raise TransientError("the server answered with an empty body", maybe_billed=True)
-    data = _loads(raw)
+    try:
+        data = json_of(raw)
+    except ValueError:
+        raise TransientError(
+            f"the server answered with {len(raw)} bytes that are no JSON", maybe_billed=True
+        ) from None
     try:
         choice = data["choices"][0]
         message = choice["message"]
@@ -268,21 +248,6 @@ def server_message(data: Any, *, limit: int = 300) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-def _loads(raw: bytes) -> Any:
-    """Decode JSON; half a surrogate pair, which some servers cut an emoji to, becomes `?`."""
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        text = json.dumps(json.loads(raw), ensure_ascii=False)
-        return orjson.loads(text.encode("utf-8", errors="replace"))
-    except (ValueError, RecursionError):
-        raise TransientError(
-            f"the server answered with {len(raw)} bytes that are no JSON", maybe_billed=True
-        ) from None
-
-
 def _text(content: Any) -> str:
     """Content is a string, null (nothing said) or a list of parts."""
     if content is None:
@@ -305,19 +270,13 @@ def _finish(reason: Any) -> FinishReason:
 def _usage(usage: Any) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
-    prompt = _count(usage.get("prompt_tokens"))
-    details = usage.get("prompt_tokens_details")
-    cached = min(prompt, _count(details.get("cached_tokens"))) if isinstance(details, dict) else 0
+    prompt = count_at(usage, "prompt_tokens")
+    cached = min(prompt, count_at(usage.get("prompt_tokens_details"), "cached_tokens"))
     return Usage(
         input_tokens=prompt - cached,
-        output_tokens=_count(usage.get("completion_tokens")),
+        output_tokens=count_at(usage, "completion_tokens"),
         cache_read_tokens=cached,
     )
-
-
-def _count(value: Any) -> int:
-    """A number of tokens; 0 for anything else."""
-    return value if type(value) is int and 0 <= value < 2**53 else 0
 
 
 def parse_models(data: Any) -> list[ServedModel] | None:
@@ -335,12 +294,12 @@ def parse_models(data: Any) -> list[ServedModel] | None:
     found = []
     for entry in filter(lambda entry: isinstance(entry, dict), listed):
         if name := text_at(entry, "id") or text_at(entry, "name").removeprefix("models/"):
-            prompt = _count(entry.get("max_input_tokens", entry.get("inputTokenLimit")))
+            prompt = count_at(entry, "max_input_tokens") or count_at(entry, "inputTokenLimit")
             lifecycle = text_at(entry, "lifecycle")
             found.append(
                 ServedModel(
                     name,
-                    _count(entry.get("max_model_len")) or None,
+                    count_at(entry, "max_model_len") or None,
                     prompt=prompt or None,
                     note="" if lifecycle == "active" else lifecycle,
                 )
