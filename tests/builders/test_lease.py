@@ -69,8 +69,8 @@ def test_a_killed_holder_leaves_the_folder_free(tmp_path: Path) -> None:
     with holder(tmp_path, "1/2") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        share(tmp_path, "1/2").end()
-        take_lease_now(tmp_path, "the next").end()
+        share(tmp_path, "1/2").close()
+        take_lease_now(tmp_path, "the next").close()
 
 
 def test_a_second_build_waits_and_goes_on_when_the_first_has_ended(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_second_build_waits_and_goes_on_when_the_first_has_ended(tmp_path: Pat
 
     def tell(text: str) -> None:
         told.append(text)
-        first.end()
+        first.close()
 
     with asyncio.run(take_lease(tmp_path, "second", wait=True, stop=Stop(), tell=tell)):
         assert len(told) == 1
@@ -101,7 +101,7 @@ def test_each_share_is_the_work_of_one_process(tmp_path: Path) -> None:
     with holder(tmp_path, "2/3") as process:
         with pytest.raises(BusyError, match=f"process {process.pid} on .*each share is the work of one"):
             share(tmp_path, "2/3")
-        share(tmp_path, "1/3").end()
+        share(tmp_path, "1/3").close()
         with pytest.raises(BusyError, match="otherwise than into 4"):
             share(tmp_path, "1/4")
         with pytest.raises(BusyError, match=f"share .process {process.pid}"):
@@ -111,7 +111,7 @@ def test_each_share_is_the_work_of_one_process(tmp_path: Path) -> None:
         pytest.raises(BusyError, match="it makes the calls of all shares"),
     ):
         share(tmp_path, "1/3")
-    share(tmp_path, "1/4").end()
+    share(tmp_path, "1/4").close()
 
 
 def test_a_forked_child_does_not_keep_the_lease_of_its_parent(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_forked_child_does_not_keep_the_lease_of_its_parent(tmp_path: Path) ->
             process.kill()
             process.wait()
             os.kill(child, 0)
-            take_lease_now(tmp_path, "the next").end()
+            take_lease_now(tmp_path, "the next").close()
         finally:
             os.kill(child, signal.SIGKILL)
 

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import ClassVar, Self
 
 from videop2r_data.errors import JournalError
+from videop2r_data.files import sync
 
 # `flock` instead of lock files: the system frees it when the process ends, after `kill -9` too, so nothing is
 # left that a person would have to delete.
@@ -364,7 +365,7 @@ def begin_segment(folder: Path, names: list[Path], origin: str = "") -> tuple[Pa
         path = folder / f"segment-{last + 1:06d}-{origin or secrets.token_hex(4)}.jsonl"
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         if lock_soon(fd):
-            _sync_folder(folder)
+            sync(folder)
             return path, fd
         os.close(fd)  # another process, started at the same time, found the new file first and locked it
     raise JournalError("every new segment is locked at once by another process", where=str(folder))
@@ -394,11 +395,3 @@ def cut_torn_tail(fd: int) -> None:
     if end != size:
         os.ftruncate(fd, end)
         os.fsync(fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

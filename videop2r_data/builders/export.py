@@ -36,6 +36,7 @@ from videop2r_data.files import (
     file_lock,
     read_lock,
     shard_name,
+    sync,
 )
 from videop2r_data.schemas import (
     CONFIGS,
@@ -129,13 +130,13 @@ class FolderWriter:
         What other people put into the old folder (notes, `.git`, figures) moves into the new one.
         """
         for path in (*self.staging.rglob("*"), self.staging):
-            _sync(path)
+            sync(path)
         if self.old.exists():
             shutil.rmtree(self.old)
         if self.out.exists():
             self.out.rename(self.old)
         self.staging.rename(self.out)
-        _sync(self.out.parent)
+        sync(self.out.parent)
         _carry_over(self.old, self.out, self.made)
 
 
@@ -212,14 +213,6 @@ def check_ours(out: Path, made: Made = DATA_SET) -> None:
 def is_ours(folder: Path, made: Made = DATA_SET) -> bool:
     """Whether a folder is what this tool wrote (or is empty)."""
     return folder.is_dir() and ((folder / made.mark).is_file() or not any(folder.iterdir()))
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class ConfigWriter(TableWriter):

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -200,23 +200,8 @@ _NOTE_BYTES = 4096
 Note = dict[str, Any]
 
 
-class Lease:
-    """A lease that is held; a context manager that ends it."""
-
-    def __init__(self, locks: list[FileLock]) -> None:
-        self._locks = locks
-
-    def end(self) -> None:
-        """Give the lease up; safe to call twice."""
-        for lock in reversed(self._locks):
-            lock.release()
-        self._locks = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
+Lease = ExitStack
+"""A lease that is held until it is closed."""
 
 
 def take_lease_now(work: Path, what: str) -> Lease:
@@ -225,14 +210,10 @@ def take_lease_now(work: Path, what: str) -> Lease:
     Raises:
         BusyError: another process has it. ConfigError: the folder cannot be written.
     """
-    taking = _Taking(work, what)
-    try:
-        lease = taking.whole()
-        if lease is None:
+    with _Taking(work, what) as taking:
+        if not taking.whole():
             raise taking.busy("it does not work beside another process")
-        return lease
-    finally:
-        taking.drop()
+        return taking.lease()
 
 
 @asynccontextmanager
@@ -279,17 +260,14 @@ async def take_lease(
         BusyError: another process has it, and `wait` is off or `stop` was asked. ConfigError: the folder
             cannot be written.
     """
-    taking = _Taking(work, what)
-    try:
-        while (lease := taking.whole()) is None:
+    with _Taking(work, what) as taking:
+        while not taking.whole():
             if not wait:
                 raise taking.busy("--no-wait does not wait for it")
             tell(f"{taking.holders()} works in {work}; this command goes on when it has ended")
             if not await pause(stop):
                 raise taking.busy("stopped while waiting for it")
-        return lease
-    finally:
-        taking.drop()
+        return taking.lease()
 
 
 def take_share(work: Path, what: str, shard: Shard) -> Lease:
@@ -299,11 +277,9 @@ def take_share(work: Path, what: str, shard: Shard) -> Lease:
         BusyError: a build, the same share, or a share of another count is at work. ConfigError: the folder
             cannot be written.
     """
-    taking = _Taking(work, what)
-    try:
-        return taking.share(shard)
-    finally:
-        taking.drop()
+    with _Taking(work, what) as taking:
+        taking.share(shard)
+        return taking.lease()
 
 
 async def pause(stop: Stop) -> bool:
@@ -326,30 +302,43 @@ def busy(who: str, where: str, why: str) -> BusyError:
 
 
 class _Taking:
-    """One attempt at a lease: the locks it holds so far, and the lock files that others hold."""
+    """One attempt at a lease: the locks it holds so far, and the lock files that others hold.
+
+    Its end releases the locks that did not become a lease.
+    """
 
     def __init__(self, work: Path, what: str) -> None:
         self.folder = work / FOLDER
         self._what = what
-        self._got: list[FileLock] = []
+        self._got = ExitStack()
+        self._has_build = False
         self._in_the_way: list[Path] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unusable(error) from None
 
-    def whole(self) -> Lease | None:
-        """The lease of the whole folder; None: somebody works in it."""
-        # build.lock is kept while the shares end, so that no new share starts meanwhile
-        if not self._got and not self._lock(self.folder / _BUILD):
-            # shares that were started by hand hold build.lock together
-            self._in_the_way = self._busy_shares() or [self.folder / _BUILD]
-            return None
-        self._in_the_way = self._busy_shares()
-        return None if self._in_the_way else self._lease()
+    def __enter__(self) -> Self:
+        return self
 
-    def share(self, shard: Shard) -> Lease:
-        """The lease of one share."""
+    def __exit__(self, *_: object) -> None:
+        self._got.close()
+
+    def lease(self) -> Lease:
+        """The lease, of the locks that were taken."""
+        return self._got.pop_all()
+
+    def whole(self) -> bool:
+        """Take the locks of the whole folder; False: somebody works in it."""
+        # build.lock is kept while the shares end, so that no new share starts meanwhile
+        self._has_build = self._has_build or self._lock(self.folder / _BUILD)
+        self._in_the_way = self._busy_shares()
+        if not self._has_build and not self._in_the_way:  # shares hold build.lock together
+            self._in_the_way = [self.folder / _BUILD]
+        return not self._in_the_way
+
+    def share(self, shard: Shard) -> None:
+        """Take the locks of one share."""
         if not self._lock(self.folder / _BUILD, shared=True):
             self._in_the_way = [self.folder / _BUILD]
             raise self.busy("it makes the calls of all shares")
@@ -366,7 +355,6 @@ class _Taking:
         if others:
             self._in_the_way = others
             raise self.busy(f"it shares the pool out otherwise than into {shard.count}")
-        return self._lease()
 
     def busy(self, why: str) -> BusyError:
         """The error that names who works in the folder."""
@@ -378,16 +366,6 @@ class _Taking:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return ", ".join(found[:3]) + more
 
-    def drop(self) -> None:
-        """Release the locks that did not become a lease."""
-        for lock in self._got:
-            lock.release()
-        self._got = []
-
-    def _lease(self) -> Lease:
-        lease, self._got = Lease(self._got), []
-        return lease
-
     def _lock(self, path: Path, *, shared: bool = False) -> bool:
         try:
             lock = FileLock.take(path, shared=shared)
@@ -395,14 +373,14 @@ class _Taking:
             raise self._unusable(error) from None
         if lock is None:
             return False
-        self._got.append(lock)
+        self._got.callback(lock.release)
         if not shared:
             lock.write(orjson.dumps(note_of(self._what)).ljust(_NOTE_BYTES))
         return True
 
     def _busy_shares(self) -> list[Path]:
-        own = {lock.path for lock in self._got}
-        shares = [p for p in sorted(self.folder.iterdir()) if _SHARE.fullmatch(p.name) and p not in own]
+        """Locks of shares that are held, its own among them."""
+        shares = [path for path in sorted(self.folder.iterdir()) if _SHARE.fullmatch(path.name)]
         return [path for path in shares if is_held(path)]
 
     def _unusable(self, error: OSError) -> ConfigError:

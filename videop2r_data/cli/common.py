@@ -98,6 +98,14 @@ def new_file(path: Path, name: str, *, force: bool) -> Path:
     return path
 
 
+def named_folder(text: str) -> tuple[str, Path]:
+    """`NAME=FOLDER`, or a folder alone."""
+    name, sign, folder = text.partition("=")
+    if sign and name and "/" not in name and not Path(text).exists():
+        return name, Path(folder)
+    return "", Path(text)
+
+
 def shell(path: object) -> str:
     """A path or name, quoted for a shell.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from videop2r_data.cli.common import FINDINGS, JsonOpt, err_console, out_console, shell
+from videop2r_data.cli.common import FINDINGS, JsonOpt, err_console, named_folder, out_console, shell
 from videop2r_data.cli.terminal import plural, print_json, say, table
 from videop2r_data.errors import ConfigError
 
@@ -79,11 +79,11 @@ def compare(
     if reported not in (None, "all", *known):
         told = "; ".join(f"{name}: {one.title}" for name, one in known.items())
         raise ConfigError(f"no table {reported!r} of reported scores", hint=f"all, or one of {told}")
-    loaded = load_results([_named(text) for text in results])
+    loaded = load_results([named_folder(text) for text in results])
     found = compare_results(loaded, common=common)
     blocks = list(blocks_of(loaded, found, reported=reported or ""))
     if page is not None:
-        roots = dict(map(_named, media_root or ()))
+        roots = dict(map(named_folder, media_root or ()))
         write_flips(loaded, found, page, roots=roots)
         err_console().print(Text(f"page: {shell(page)}"), soft_wrap=True)
     if json:
@@ -94,14 +94,6 @@ def compare(
         _show(blocks, found, flips)
     if strict and any(one.settings for one in found):
         raise typer.Exit(FINDINGS)
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """`NAME=FOLDER`, or a folder alone."""
-    name, sign, folder = text.partition("=")
-    if sign and name and "/" not in name and not Path(text).exists():
-        return name, Path(folder)
-    return "", Path(text)
 
 
 def _show(blocks: Sequence[Block], found: Sequence[Comparison], flips: int) -> None:

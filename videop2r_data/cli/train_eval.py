@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from videop2r_data.cli.common import JsonOpt, err_console, out_console, shell
+from videop2r_data.cli.common import JsonOpt, err_console, named_folder, out_console, shell
 from videop2r_data.cli.terminal import print_json
 from videop2r_data.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    pass
 
 
 def plot(
@@ -40,7 +37,7 @@ def plot(
     """
     from videop2r_data.trainer.look import plot_runs
 
-    named = [_named(run) for run in runs]
+    named = [named_folder(run) for run in runs]
     target = out or (named[0][1] / "figures" / "curves.png" if len(named) == 1 else Path("curves.png"))
     made = plot_runs(named, target, dark=dark, window=smooth, keys=key or ())
     if json:
@@ -88,14 +85,6 @@ def card(
     """
     path = make_card(run, base_model=base_model, license_id=license_id, strict=strict)
     out_console().print(shell(path), markup=False, soft_wrap=True)
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """`NAME=FOLDER`, or a folder alone."""
-    name, sign, folder = text.partition("=")
-    if sign and name and "/" not in name and not Path(text).exists():
-        return name, Path(folder)
-    return "", Path(text)
 
 
 # The card of a run: `card` and `eval` write it.

@@ -27,6 +27,7 @@ import orjson
 
 from videop2r_data.backends import FileLock
 from videop2r_data.errors import ConfigError
+from videop2r_data.files import sync
 from videop2r_data.prompts import Prompt
 from videop2r_data.schemas import default_grammar
 from videop2r_data.trainer.data.examples import Example
@@ -132,23 +133,14 @@ def whole_folder(final: Path, *, main: bool = True) -> Iterator[Path]:
     if not main:
         return
     for path in [*draft.rglob("*"), draft]:
-        _sync(path)
+        if not path.is_symlink():
+            sync(path)
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
     draft.rename(final)
     shutil.rmtree(old, ignore_errors=True)
-    _sync(final.parent)
-
-
-def _sync(path: Path) -> None:
-    if path.is_symlink():
-        return
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    sync(final.parent)
 
 
 # The run that a folder belongs to.
