@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_only_environments_that_are_here_are_installed(tmp_path: Path) -> None:
     assert rivals.installed(tmp_path) == {"curator": python}
 
 
-@pytest.mark.parametrize("name", [*rivals.CLIENTS, "readers"])
+@pytest.mark.parametrize("name", [*rivals.CLIENTS, "readers", "swift", "trl"])
 def test_every_environment_has_its_pins(name: str) -> None:
     assert f"    {name})" in ENV.read_text()
     pins = (ROOT / "benchmarks" / "rivals" / "pins" / f"{name}.txt").read_text().splitlines()
@@ -98,31 +99,51 @@ def ask(url: str, question: task.Question) -> None:
         assert json.load(answer)["choices"]
 
 
+def asks(url: str, repeats: int = 1, answers: str = "yes") -> task.Run:
+    """A tool that asks each question so many times, one by one."""
+
+    def run(given: Sequence[task.Question]) -> Callable[[], list[str]]:
+        for question in given:
+            for _ in range(repeats):
+                ask(url, question)
+        return lambda: [answers for _ in given]
+
+    return run
+
+
 def test_a_client_measures_what_it_asked(
     questions: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with server(0.0) as url:
+    with server(0.02) as url:
         monkeypatch.setattr(sys, "argv", ["client", url, str(questions), "2", "4"])
         given = task.from_command_line()
         assert [question.user for question in given.questions] == ["0?", "1?"]
-        ask(url, task.Question("a call that a tool makes", "before its run"))
-        with task.measured(given, "pytest"):
-            for question in given.questions:
-                ask(url, question)
+        task.measure(given, "pytest", asks(url))
     found = rivals.parse_line("curator", capsys.readouterr().out)
     assert (found["calls"], found["max_in_flight"]) == (2, 1)
     assert found["version"] == f"pytest {pytest.__version__}"
-    assert found["calls_per_s"] >= found["calls_per_s_whole"] > 0
+    # Two calls one after the other, each answered after 20 ms.
+    assert 50 > found["calls_per_s"] > found["calls_per_s_whole"] > 0
     assert found["peak_mb"] > 1
 
 
-def test_a_client_that_asks_too_little_or_twice_has_no_figures(questions: Path) -> None:
+@pytest.mark.parametrize("repeats", [0, 2])
+def test_a_client_that_asks_too_little_or_twice_has_no_figures(
+    repeats: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with server(0.0) as url:
         given = task.Task(url, [task.Question("s", "a"), task.Question("s", "b")], 4)
-        for asked in ([0], [0, 0], [0, 1, 1]):
-            with pytest.raises(SystemExit, match="asked once each"), task.measured(given, "pytest"):
-                for i in asked:
-                    ask(url, given.questions[i])
+        with pytest.raises(SystemExit, match="asked once each"):
+            task.measure(given, "pytest", asks(url, repeats))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_client_that_loses_an_answer_has_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    with server(0.0) as url:
+        given = task.Task(url, [task.Question("s", "a"), task.Question("s", "b")], 4)
+        with pytest.raises(SystemExit, match="0 answers came out for 2 questions"):
+            task.measure(given, "pytest", asks(url, answers=""))
+    assert capsys.readouterr().out == ""
 
 
 def test_more_in_flight_than_allowed_is_no_figure() -> None:

@@ -4,11 +4,13 @@ Each has a client module here, `NAME_client`, which the Python of its own enviro
 nothing is imported here that such an environment lacks. What is measured, the same for all of them:
 
     calls_per_s        calls by the seconds from its first request to its last answer, as the server saw them
-    calls_per_s_whole  calls by the seconds of its own run, from the call that starts it to its return: with
-                       workers that it starts and tables that it writes, without the import of its modules
-    cpu_ms_per_call    CPU of its processes during that run; what workers import included
+    calls_per_s_whole  calls by the seconds of its own run, from the call that starts it to its return, with
+                       workers that it starts and tables that it writes
+    cpu_ms_per_call    CPU of its processes during that run
     peak_mb            most memory of its own process and of the largest one that it started
     max_in_flight      most requests that waited for their answer at one time, as the server saw them
+
+Importing modules has no part in it: a small run with other questions comes before the one that counts.
 """
 
 from __future__ import annotations

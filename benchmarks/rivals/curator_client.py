@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.task import from_command_line, measured
+from benchmarks.rivals.task import Question, from_command_line, measure
 
 
 def main() -> None:
@@ -41,23 +42,25 @@ def main() -> None:
         def parse(self, row: dict[str, Any], response: str) -> dict[str, Any]:
             return {**row, "answer": response}
 
+    settings = {
+        "base_url": f"{task.url}/chat/completions",
+        "max_requests_per_minute": 10_000_000,
+        "max_tokens_per_minute": 10_000_000_000,
+        "max_concurrent_requests": task.concurrency,
+        "require_all_responses": True,
+    }
     asker = Asker(
         model_name="gpt-4o-mini",
         backend="openai",
         generation_params={"max_tokens": task.max_tokens, "temperature": task.temperature},
-        backend_params={
-            "base_url": f"{task.url}/chat/completions",
-            "max_requests_per_minute": 10_000_000,
-            "max_tokens_per_minute": 10_000_000_000,
-            "max_concurrent_requests": task.concurrency,
-            "require_all_responses": True,
-        },
+        backend_params=settings,
     )
-    rows = [{"messages": question.messages} for question in task.questions]
-    with measured(task, "bespokelabs-curator"):
-        answers = asker(rows)
-    found = getattr(answers, "dataset", answers)
-    assert len(found) == len(rows) and all(row["answer"] for row in found)
+
+    def run(questions: Sequence[Question]) -> Callable[[], list[str]]:
+        made = asker([{"messages": question.messages} for question in questions])
+        return lambda: [row["answer"] for row in getattr(made, "dataset", made)]
+
+    measure(task, "bespokelabs-curator", run)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every client does: read its questions, time its tool's own run, print the figures."""
+"""What every client does: read its questions, time the run of its tool, print the figures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import resource
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -40,6 +39,10 @@ class Task:
     temperature: float = 0.0
 
 
+Run = Callable[[Sequence[Question]], Callable[[], Iterable[str]]]
+"""Asks questions, all there is to it for the user of a tool; gives what reads the answers back."""
+
+
 def from_command_line() -> Task:
     """URL BODIES CALLS CONCURRENCY; BODIES are requests of text, one a line."""
     url, bodies, calls, concurrency = sys.argv[1:]
@@ -55,28 +58,40 @@ def cpu_s() -> float:
     return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
-@contextmanager
-def measured(task: Task, package: str) -> Iterator[None]:
-    """Time the block, which is the tool's own run, and print the figures; modules are imported before it.
+def measure(task: Task, package: str, run: Run) -> None:
+    """Run a tool twice, time the second run and print its figures.
+
+    The first run asks other questions; what the tool imports at its first run, and whatever it sets up once,
+    is then no part of the figures.
 
     Raises:
-        SystemExit: the questions were not asked once each, or with more in flight than allowed.
+        SystemExit: the questions were not asked once each, or with more in flight than allowed, or an answer
+            is missing.
     """
+    run([Question(question.system, f"before: {question.user}") for question in task.questions[:8]])
     fetch(f"{task.url}/reset")
     began, cpu = time.perf_counter(), cpu_s()
-    yield
+    answers = run(task.questions)
     seconds, cpu = time.perf_counter() - began, cpu_s() - cpu
     calls = len(task.questions)
-    largest = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     figures = {
         "calls": calls,
         **seen(fetch(f"{task.url}/stats"), calls, task.concurrency),
         "calls_per_s_whole": calls / seconds,
         "cpu_ms_per_call": 1000 * cpu / calls,
-        "peak_mb": sum(largest) / 1024,
+        "peak_mb": peak_mb(),
         "version": f"{package} {version(package)}",
     }
+    given = sum(1 for answer in answers() if answer)
+    if given != calls:
+        raise SystemExit(f"{given} answers came out for {calls} questions")
     print(json.dumps(figures), flush=True)
+
+
+def peak_mb() -> float:
+    """Most memory of this process and of the largest one that it started and saw end."""
+    held = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(held) / 1024
 
 
 def seen(stats: dict[str, Any], calls: int, concurrency: int) -> dict[str, float]:
