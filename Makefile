@@ -71,16 +71,9 @@ imports: env ## the import directions of docs/development.md
 main-path: env ## how many modules and classes a demo build enters, and the longest chain of imports
 	@$(PY) scripts/main_path.py --max-modules 68 --max-classes 80 --max-chain 15
 
-# At a small size each. `frames.py` and `real_outputs.py` need clips and rows of one's own.
-BENCHMARKS := startup.py|--quick stream_pool.py|--rows|5000 verify_162k.py|--scale|0.01 near_copies.py|--texts|500 \
-              odd_containers.py|--files|12 kill_resume.py|--samples|60|--kills|2 long_run.py|--rows|2500 \
-              throughput.py|--samples|60|--rounds|1|--concurrency|16 hub_push.py|--scale|0.01 json_part.py|--quick \
-              gallery.py|--quick overlap.py|--quick gpu_step.py|--quick train_step.py|--quick \
-              tiny_evaluated.py|--quick miniature|run|--quick step_ahead.py|--quick
-
-bench: env ## the benchmarks at a small size; benchmarks/RESULTS.md has the full ones
-	@for run in $(subst |,+,$(BENCHMARKS)); do \
-	  echo "== $${run//+/ }"; PYTHONPATH=. $(PY) benchmarks/$${run//+/ } || exit 1; done
+bench: env ## the benchmarks at a small size; benchmarks/RESULTS.md has the recorded ones
+	@$(PY) -m benchmarks run --quick
+	@PYTHONPATH=. $(PY) benchmarks/gpu_step.py --quick
 
 env: ## .venv with the package, the tools and the test suite's needs
 	@bash scripts/env.sh dev

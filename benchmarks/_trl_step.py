@@ -1,6 +1,9 @@
 """The same step by TRL's GRPOTrainer, for `train_step.py`: prints the seconds of each step as JSON.
 
-python -m benchmarks._trl_step MODEL PROMPTS GROUP TOKENS STEPS SIDE
+    .venv-trl/bin/python benchmarks/_trl_step.py MODEL ROWS.jsonl ROLLOUTS GROUP TOKENS STEPS
+
+It runs in an environment of its own (`rivals/env.sh trl`), so it imports nothing of this package; ROWS are
+the questions as `_swift_step.py` has them.
 """
 
 from __future__ import annotations
@@ -9,30 +12,30 @@ import json
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 
 def main() -> None:
     """Train, with a clock around every optimiser step."""
-    model, prompts, group, tokens, steps, side = sys.argv[1], *map(int, sys.argv[2:7])
+    (model, path), (rollouts, group, tokens, steps) = sys.argv[1:3], map(int, sys.argv[3:7])
     import torch
     from datasets import Dataset, Features, Image, List, Value
-    from PIL import Image as Pictures
     from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from benchmarks._step_questions import questions
-
     torch.set_num_threads(1)
-    asked = questions(prompts * steps, side)
+    asked = [json.loads(line) for line in Path(path).read_text().splitlines()]
     features = Features(
         {"prompt": List({"role": Value("string"), "content": Value("string")}), "image": Image()}
     )
     rows = {
+        # TRL puts the picture before the text by itself
         "prompt": [
-            [{"role": "system", "content": q.system}, {"role": "user", "content": q.user}] for q in asked
+            [{**turn, "content": turn["content"].removeprefix("<image>")} for turn in row["messages"]]
+            for row in asked
         ],
-        "image": [Pictures.fromarray(q.picture) for q in asked],
+        "image": [row["images"][0] for row in asked],
     }
     data = Dataset.from_dict(rows, features=features)
 
@@ -53,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         config = GRPOConfig(
             output_dir=out,
-            per_device_train_batch_size=prompts * group,
+            per_device_train_batch_size=rollouts,
             num_generations=group,
             max_completion_length=tokens,
             max_steps=steps,

@@ -1,16 +1,15 @@
 """The gallery's page with many rows in headless Chromium: how soon it paints, how fast it filters, scrolls.
 
-    python benchmarks/gallery.py [--rows 10000] [--runs 5] [--out benchmarks/results/gallery.md] [--quick]
+    python -m benchmarks.gallery [--rows 10000] [--runs 5] [--quick] [--json FILE]
 
-Rows of realistic length (observation about 100 words, think about 150), no clips. Fails if the median of the
-first paint passes 1 s or that of a filter 100 ms (at the full size; `--quick` only shows that it runs).
+Rows of realistic length (observation about 100 words, think about 150), no clips.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -20,9 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import record
+
 HERE = Path(__file__).resolve().parent
 PAPER_ROWS = 162_062
-FIRST_PAINT_S, FILTER_S = 1.0, 0.1
 
 CLICK = """
 async (selector) => {
@@ -92,11 +92,11 @@ def visit(browser: Any, page_file: Path) -> dict[str, float]:
         shown = page.evaluate("performance.now()")
         page.wait_for_load_state("load")
         seen = {
-            "first paint": page.evaluate(
+            "first_paint_s": page.evaluate(
                 "performance.getEntriesByName('first-contentful-paint')[0].startTime"
             ),
-            "first sample on the screen (at most)": shown,
-            "whole file read": page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"),
+            "first_sample_s": shown,
+            "whole_file_s": page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"),
         }
         page.wait_for_timeout(2500)  # the texts of the search are made while nothing is asked
         kinds = page.locator('.choice[data-facet="type"]').count()
@@ -105,45 +105,29 @@ def visit(browser: Any, page_file: Path) -> dict[str, float]:
             one, two = page.evaluate(CLICK, f'.choice[data-facet="type"]:nth-child({i + 1})')
             worked.append(one)
             painted.append(two)
-        seen["filter, until it is on the screen"] = max(painted)
-        seen["filter, its own work"] = max(worked)
+        seen["filter_s"] = max(painted)
+        seen["filter_work_s"] = max(worked)
         page.click("#clear")
         _, drawn, _ = page.evaluate(SEARCH, "red door walks")
-        seen["search of every text, until it is on the screen (60 of these ms it waits for more letters)"] = (
-            drawn
-        )
+        seen["search_s"] = drawn  # 60 ms of it the page waits for more letters
         page.click("#clear")
         gaps = page.evaluate(SCROLL)
-        seen["scrolling: 95th percentile between two frames"] = sorted(gaps)[int(len(gaps) * 0.95)]
+        seen["scroll_p95_s"] = sorted(gaps)[int(len(gaps) * 0.95)]
         heap = page.evaluate("performance.memory.usedJSHeapSize") / 1e6
-        return {name: value / 1000 for name, value in seen.items()} | {"heap MB": heap}
+        return {name: value / 1000 for name, value in seen.items()} | {"heap_mb": heap}
 
 
-def report(rows: int, size: float, wrote: float, runs: list[dict[str, float]], version: str) -> str:
-    """The figures as Markdown."""
-    lines = [
-        "# Gallery",
-        "",
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores {platform.machine()}, shared; "
-        f"Chromium {version}, headless, 1440x900, without a GPU; {len(runs)} cold looks, median and worst.",
-        "",
-        "```",
-        f"python benchmarks/gallery.py --rows {rows} --runs {len(runs)}",
-        "```",
-        "",
-        f"{rows:,} rows, one page of {size:.1f} MB, written in {wrote:.1f} s.",
-        "",
-        "| | bound | median | worst |",
-        "|---|---|---|---|",
-    ]
-    bounds = {"first paint": "1 s", "filter, until it is on the screen": "100 ms"}
-    for name in runs[0]:
-        values = [run[name] for run in runs]
-        unit, scale = ("MB", 1.0) if name.endswith("MB") else ("ms", 1000.0)
-        label = "script's memory" if name.endswith("MB") else name
-        cells = (f"{value * scale:,.0f} {unit}" for value in (statistics.median(values), max(values)))
-        lines.append(f"| {label} | {bounds.get(name, '')} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def summary(looks: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Median and worst of each figure over the looks.
+
+    >>> summary([{"first_paint_s": 0.1}, {"first_paint_s": 0.2}, {"first_paint_s": 0.4}])
+    {'first_paint_s': {'median': 0.2, 'worst': 0.4}}
+    """
+    columns = {name: [look[name] for look in looks] for name in looks[0]}
+    return {
+        name: {"median": round(statistics.median(values), 4), "worst": round(max(values), 4)}
+        for name, values in columns.items()
+    }
 
 
 def main() -> int:
@@ -151,15 +135,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true", help="500 rows, one look")
+    record.add_option(parser)
     args = parser.parse_args()
     if args.quick:
         args.rows, args.runs = 500, 1
     program = os.environ.get("P2R_CHROMIUM") or shutil.which("chromium")
     if program is None:
         print("no chromium: run scripts/chromium.sh")
-        return 0 if args.quick else 1
+        return 1
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
@@ -167,15 +151,19 @@ def main() -> int:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--enable-precise-memory-info"]
         )
-        runs = [visit(browser, page) for _ in range(args.runs)]
-        text = report(args.rows, page.stat().st_size / 1e6, wrote, runs, browser.version)
+        looks = [visit(browser, page) for _ in range(args.runs)]
+        version, size = browser.version, page.stat().st_size / 1e6
         browser.close()
-    print(text)
-    if args.out:
-        args.out.write_text(text)
-    medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    slow = medians["first paint"] > FIRST_PAINT_S or medians["filter, until it is on the screen"] > FILTER_S
-    return int(slow and not args.quick)
+    figures = {
+        "rows": args.rows,
+        "looks": args.runs,
+        "page_mb": round(size, 1),
+        "written_s": round(wrote, 1),
+        **summary(looks),
+    }
+    print(json.dumps(figures, indent=1))
+    record.save(args, "gallery", figures, packages=["playwright"], versions={"chromium": version})
+    return 0
 
 
 if __name__ == "__main__":

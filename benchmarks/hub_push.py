@@ -1,45 +1,27 @@
 """What a changed row costs on the Hub: bytes uploaded by a second push over Xet, on a set of 162,062 rows.
 
-    python benchmarks/hub_push.py [--scale 1.0] [--write]
+    python -m benchmarks.hub_push [--scale 1.0] [--json FILE]
 
 The made-up set of `synthetic_release` is pushed with the real client to the stand-in Hub of the tests, whose
 Xet storage is a folder: what is in it after a push and was not there before is what the push uploaded, chunks
 and their index both. Then one row is changed and the set is pushed again. The same is done with parquet files
-as a plain writer makes them, with row groups of 1,000 rows and no content-defined chunking. `--write` puts
-the figures into benchmarks/results/hub.md.
+as a plain writer makes them, with row groups of 1,000 rows and no content-defined chunking.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "hub.md"
+from benchmarks import record
+
 Row = dict[str, Any]
-PAGE = """# A second push of {total:,} rows
-
-    python benchmarks/hub_push.py --write
-
-Machine: 2 cores x86-64, shared with other work while measuring. Date: {date}. CPU seconds are those of the
-push alone, the check of the folder included.
-
-The real client with Xet, against the stand-in Hub of the tests, whose storage is a folder: uploaded is what
-came into it, chunks and their index, and the small files. The changed row lies two thirds into the set.
-
-| push | MB | MB uploaded | share | CPU s |
-|---|---|---|---|---|
-{rows}
-`built`: as `p2r-data build` writes parquet, chunked by content in row groups of 100 MB of text. `plain`: the
-same rows in row groups of 1,000, not chunked by content.
-"""
 PLACE = 2 / 3
 """Where in the set the row lies."""
 
@@ -48,6 +30,7 @@ PLACE = 2 / 3
 class Push:
     """One push, measured."""
 
+    kind: str
     what: str
     folder_bytes: int
     uploaded: int
@@ -92,10 +75,11 @@ def a_row_more(rows: Iterable[Row], at: int) -> Iterator[Row]:
 
 
 CHANGES: dict[str, Callable[[Iterable[Row], int], Iterator[Row]]] = {
-    "a sentence is added to one row": a_word_more,
-    "one row is inserted": a_row_more,
-    "one row is removed": a_row_less,
+    "changed": a_word_more,
+    "inserted": a_row_more,
+    "removed": a_row_less,
 }
+"""A sentence is added to one row; one row is inserted, removed."""
 
 
 def write(folder: Path, rows: Iterable[Row]) -> None:
@@ -158,7 +142,7 @@ def measure(work: Path, scale: float) -> tuple[int, list[Push]]:
     from benchmarks.synthetic_release import counts, make_rows
 
     total = sum(counts(scale).values())
-    changes = {"first push": same} | CHANGES
+    changes = {"first": same} | CHANGES
     for number, change in enumerate(changes.values()):
         write(work / f"built-{number}", change(make_rows(scale, 0), int(total * PLACE)))
         write_plain(work / f"plain-{number}", work / f"built-{number}")
@@ -179,8 +163,8 @@ def push_all(work: Path, kind: str, changes: list[str]) -> Iterator[Push]:
             small = sum(c.bytes for c in report.plan.changes if not c.path.endswith(".parquet"))
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             uploaded = server.store.cas.stored - before + small
-            push = Push(f"{kind}: {what}", size, uploaded, time.process_time() - begin)
-            print(f"{push.what}: {uploaded:,} of {size:,} bytes, {push.share:.2%}", flush=True)
+            push = Push(kind, what, size, uploaded, time.process_time() - begin)
+            print(f"{kind}: {what}: {uploaded:,} of {size:,} bytes, {push.share:.2%}", flush=True)
             yield push
 
 
@@ -188,9 +172,8 @@ def main() -> None:
     """Measure the pushes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--write", action="store_true")
+    record.add_option(parser)
     args = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     with tempfile.TemporaryDirectory() as temporary:
         os.environ |= {
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -198,13 +181,15 @@ def main() -> None:
             "HF_HOME": temporary,
         }
         total, pushes = measure(Path(temporary), args.scale)
-    rows = [
-        f"| {p.what} | {p.folder_bytes / 1e6:,.1f} | {p.uploaded / 1e6:,.2f} | {p.share:.2%} "
-        f"| {p.cpu_s:.1f} |\n"
-        for p in pushes
-    ]
-    if args.write:
-        RESULTS.write_text(PAGE.format(total=total, date=f"{datetime.now(UTC):%Y-%m-%d}", rows="".join(rows)))
+    figures: dict[str, Any] = {"rows": total, "built": {}, "plain": {}}
+    for push in pushes:
+        figures[push.kind][push.what] = {
+            "mb": round(push.folder_bytes / 1e6, 1),
+            "uploaded_mb": round(push.uploaded / 1e6, 2),
+            "share": round(push.share, 4),
+            "cpu_s": round(push.cpu_s, 1),
+        }
+    record.save(args, "hub_push", figures, packages=["huggingface-hub", "hf-xet", "pyarrow"])
 
 
 if __name__ == "__main__":

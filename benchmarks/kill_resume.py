@@ -1,6 +1,6 @@
 """Kill a build with SIGKILL again and again: the same bytes must come out, and next to nothing be paid twice.
 
-    python -m benchmarks.kill_resume [--samples 2000] [--kills 20]
+    python -m benchmarks.kill_resume [--samples 2000] [--kills 20] [--image] [--json FILE]
 
 Two builds of one recipe against the same server: one undisturbed, one killed at random moments and started
 again by the same command. Every output file must have the same sha256. The server counts requests by content:
@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import record
 from benchmarks.throughput import get, server, write_pool
 
 CONCURRENCY = 32
@@ -106,6 +107,8 @@ def run(samples: int, kills: int, latency: float, seed: int, *, image: bool) -> 
         same = digests(folder / "a" / "killed") == digests(folder / "b" / "killed")
         return {
             "samples": samples,
+            "latency_s": latency,
+            "in_flight": 2 * CONCURRENCY,
             "kills": kills,
             "kills_that_hit": hits,
             "same_bytes": same,
@@ -113,6 +116,7 @@ def run(samples: int, kills: int, latency: float, seed: int, *, image: bool) -> 
             "requests": stats["requests"],
             "repeats": stats["repeats"],
             "in_flight_at_kills_at_most": hits * 2 * CONCURRENCY,
+            "repeats_of_those_in_flight": round(stats["repeats"] / max(1, hits * 2 * CONCURRENCY), 3),
             "damaged_records": report["damaged_records"],
             "undisturbed_s": round(undisturbed_s, 1),
         }
@@ -126,9 +130,11 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image", action="store_true")
+    record.add_option(parser)
     options = parser.parse_args()
     found = run(options.samples, options.kills, options.latency, options.seed, image=options.image)
     print(json.dumps(found, indent=2))
+    record.save(options, "kill_resume", found)
     if not found["same_bytes"] or found["repeats"] > found["in_flight_at_kills_at_most"]:
         raise SystemExit("the claim does not hold")
 

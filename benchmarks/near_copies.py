@@ -1,6 +1,6 @@
 """Near copies: what the package finds beside two MinHash libraries, on texts with planted copies.
 
-    python benchmarks/near_copies.py --library ours|datasketch|rensa [--texts 20000] [--equal 0]
+    python -m benchmarks.near_copies --library ours|datasketch|rensa [--texts 20000] [--equal 0] [--json FILE]
 
 Random texts of 60 words; one in ten is a copy of another with one to six words changed. Their exact Jaccard
 similarity over shingles of three words is known: recall and precision of "0.8 or more" are counted per row.
@@ -17,6 +17,8 @@ import resource
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from benchmarks import record
 
 HASHES, BANDS, LEVEL = 64, 16, 0.8
 _WORD = re.compile(r"\w+")
@@ -107,6 +109,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--equal", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    record.add_option(parser)
     chosen = parser.parse_args()
     texts, true = made(chosen.texts, chosen.equal, chosen.seed)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
@@ -121,6 +124,8 @@ def main() -> None:
         "peak_mb_above_texts": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024),
     }
     print(json.dumps(result))
+    name = "near_copies" if chosen.library == "ours" else f"near_copies_{chosen.library}"
+    record.save(chosen, name, result, packages=["numpy", *({chosen.library} & {"datasketch", "rensa"})])
 
 
 if __name__ == "__main__":

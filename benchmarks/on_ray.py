@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from benchmarks import record
 from benchmarks.kill_resume import write_recipe
 from benchmarks.throughput import noisy, server, write_noisy_clip, write_pool
 from tests.fakes.openai_server import Call, FakeServer, Reply
@@ -370,6 +371,16 @@ def beside_ray_data(rows: int, rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
+PARTS = ("workers", "skew", "stages", "cost", "data")
+
+
+def rounded(found: Any) -> Any:
+    """Four digits behind the point are more than any of this is good for."""
+    if isinstance(found, dict):
+        return {name: rounded(value) for name, value in found.items()}
+    return round(found, 4) if isinstance(found, float) else found
+
+
 def main() -> None:
     """Print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -377,10 +388,13 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.25, help="seconds a call, of `workers`")
     parser.add_argument("--clips", type=int, default=512)
     parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--only", nargs="+", default=["workers", "skew", "stages", "cost", "data"])
+    parser.add_argument("--data-rows", type=int, default=1000)
+    parser.add_argument("--data-rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    record.add_option(parser)
     options = parser.parse_args()
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    found: dict[str, Any] = {"ray": ray.__version__}
+    found: dict[str, Any] = {}
     if "workers" in options.only:
         found["workers"] = workers(options.rows, options.latency)
     if "skew" in options.only:
@@ -390,11 +404,13 @@ def main() -> None:
             name: stages(options.clips, options.in_flight, here=name == "here") for name in ("ray", "here")
         }
     if "data" in options.only:
-        found["data"] = beside_ray_data(1000, 3)
+        found["data"] = beside_ray_data(options.data_rows, options.data_rounds)
     if "cost" in options.only:
         found["cost"] = cost(options.rows)
     ray.shutdown()
+    found = rounded(found)
     print(json.dumps(found, indent=1))
+    record.save(options, "on_ray", found, packages=["ray"])
 
 
 if __name__ == "__main__":

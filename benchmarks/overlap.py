@@ -1,9 +1,9 @@
 """Overlap: planted copies that are found, and what a large pool takes.
 
-    python benchmarks/overlap.py clips     [--pool 60] [--table 300] [--planted 10] [--media FOLDER]
-    python benchmarks/overlap.py questions [--rows 20000]
-    python benchmarks/overlap.py scale     [--pool 260000] [--bench 16000]
-    python benchmarks/overlap.py --quick   all three, small
+    python -m benchmarks.overlap clips     [--pool 60] [--table 300] [--planted 10] [--media FOLDER]
+    python -m benchmarks.overlap questions [--rows 20000]
+    python -m benchmarks.overlap scale     [--pool 260000] [--bench 16000] [--json FILE]
+    python -m benchmarks.overlap --quick   all three, small
 
 *clips*: generated ones of three kinds, and those of a folder; of some of each kind other files are made that
 show the same. *questions*: each is asked in two wordings. *scale*: the command itself, in its own process.
@@ -29,6 +29,7 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks import record
 from benchmarks.overlap_clips import CHANGES, KINDS, frames_of, read, write
 from benchmarks.overlap_questions import Wording, by_hand, made
 from videop2r_data.builders import Stop
@@ -238,8 +239,8 @@ PATHS = {
 """Kind of question -> names of its clips, 10,000 of each; those of stories say nothing."""
 
 
-def scale(folder: Path, *, pool: int, bench: int) -> None:
-    """Run the command over many rows in a process of its own; print time and memory."""
+def scale(folder: Path, *, pool: int, bench: int) -> dict[str, Any]:
+    """Run the command over many rows in a process of its own; time and memory."""
     for side, count, seed, first in (("pool", pool, 1, 0), ("bench", bench, 2, 9_000)):
         asked = enumerate(made(count, seed=seed, clips=first))
         write_rows(
@@ -254,9 +255,16 @@ def scale(folder: Path, *, pool: int, bench: int) -> None:
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, said
     (found,) = json.loads(said)["benches"]
-    told = ", ".join(f"{signal} {shared['found']:,}" for signal, shared in found["bench"].items())
-    wall, cpu, megabytes = time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-    print(f"{pool:,} x {bench:,} rows: {wall:.0f} s, {cpu:.0f} CPU s, {megabytes:.0f} MB; found: {told}")
+    made_of_it = {
+        "pool": pool,
+        "bench": bench,
+        "wall_s": round(time.monotonic() - start),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime),
+        "peak_mb": round(usage.ru_maxrss / 1024),
+        "found": {signal: shared["found"] for signal, shared in found["bench"].items()},
+    }
+    print(json.dumps(made_of_it))
+    return made_of_it
 
 
 def main() -> None:
@@ -272,7 +280,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--bench", type=int, default=16_000)
     parser.add_argument("--quick", action="store_true")
+    record.add_option(parser)
     chosen = parser.parse_args()
+    if chosen.json and chosen.part != "scale":
+        parser.error("only the figures of scale are recorded")
     with tempfile.TemporaryDirectory(prefix="p2r-overlap-") as place:
         root, quick = Path(place), chosen.quick
         if quick or chosen.part == "clips":
@@ -282,7 +293,8 @@ def main() -> None:
             questions(root / "questions", rows=600 if quick else chosen.rows)
         if quick or chosen.part == "scale":
             sizes = (3000, 300) if quick else (chosen.pool or 260_000, chosen.bench)
-            scale(root / "scale", pool=sizes[0], bench=sizes[1])
+            found = scale(root / "scale", pool=sizes[0], bench=sizes[1])
+            record.save(chosen, "overlap_scale", found, packages=["pyarrow", "numpy"])
 
 
 if __name__ == "__main__":

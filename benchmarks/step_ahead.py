@@ -1,6 +1,6 @@
 """Wall time of an RL step, in its turn and one step ahead, beside its larger part.
 
-    python -m benchmarks.step_ahead [--quick] [--seconds 8] [--latency 2] [--steps 6]
+    python -m benchmarks.step_ahead [--quick] [--seconds 8] [--latency 2] [--steps 6] [--json FILE]
 
 The real trainer loop: data, collator, grading, rewards, loss, update and log of a tiny model, and the real
 client of the judge. What would need GPUs is simulated by sleeping, so that busy cores hardly count:
@@ -30,6 +30,7 @@ from unittest.mock import patch
 
 import torch
 
+from benchmarks import record
 from benchmarks.train_step import judge, rl_recipe, tiny_media, tiny_world
 from videop2r_data.demo import write_trace
 from videop2r_data.trainer.data.batch import PromptBatch
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--latency", type=float, default=2.0)
     parser.add_argument("--steps", type=int, default=6)
+    record.add_option(parser)
     args = parser.parse_args()
     seconds, latency = (1.0, 0.25) if args.quick else (args.seconds, args.latency)
     torch.set_num_threads(1)
@@ -152,6 +154,7 @@ def main() -> None:
             found[name] = {**parts, "ratio": round(parts["step"] / larger, 3)}
     found["least"] = round((seconds + latency + (1 - REFERENCE) * seconds) / 2 / seconds, 3)
     print(json.dumps(found, indent=2))
+    record.save(args, "step_ahead", found, packages=["torch", "transformers"])
 
 
 if __name__ == "__main__":

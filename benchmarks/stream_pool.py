@@ -1,9 +1,8 @@
 """Stream a 260,000-row pool out of one JSON array and report rows/s, MB/s and peak memory.
 
-    python benchmarks/stream_pool.py [--rows 260000] [--keep FILE]
+    python -m benchmarks.stream_pool [--rows 260000] [--keep FILE] [--json FILE]
 
 The pool is written in one process and read in a fresh one, so that the peak is that of reading alone.
-Exit code 1 if the reader needs 300 MB or more.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import argparse
 import json
 import multiprocessing
 import resource
-import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-LIMIT_MB = 300
+from benchmarks import record
 
 
 def write_pool(path: Path, rows: int) -> None:
@@ -73,11 +72,8 @@ def _everything(path: Path) -> int:
     return len(json.loads(path.read_bytes()))
 
 
-READERS = {
-    "json.loads of the whole file": _everything,
-    "rows of the reader": _raw,
-    "checked samples": _samples,
-}
+READERS = {"json_loads": _everything, "rows": _raw, "checked": _samples}
+"""The whole file at once; rows as the reader gives them; samples as a build reads them."""
 
 
 def _measure(name: str, path: Path, pipe: Connection) -> None:
@@ -98,12 +94,14 @@ def measure(name: str, path: Path) -> tuple[int, float, float, float]:
     return result
 
 
-def main() -> int:
-    """Write the pool, read it with each reader, print the table."""
+def main() -> None:
+    """Write the pool, read it with each reader."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=260_000)
     parser.add_argument("--keep", type=Path, help="write the pool here and leave it")
+    record.add_option(parser)
     args = parser.parse_args()
+    readers: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = args.keep or Path(folder) / "pool.json"
         writer = multiprocessing.get_context("spawn").Process(target=write_pool, args=(path, args.rows))
@@ -111,15 +109,19 @@ def main() -> int:
         writer.join()
         size = path.stat().st_size / 1e6
         print(f"pool: {args.rows} rows, {size:.1f} MB, one JSON array on one line\n")
-        print("| reader | rows/s | MB/s | CPU s | peak MB |\n|---|---|---|---|---|")
-        peak = 0.0
         for name in READERS:
             rows, wall, cpu, peak = measure(name, path)
             assert rows == args.rows, (name, rows)
-            print(f"| {name} | {rows / wall:,.0f} | {size / wall:.0f} | {cpu:.1f} | {peak:.0f} |", flush=True)
-    print(f"\nlimit for checked samples: {LIMIT_MB} MB, {'kept' if peak < LIMIT_MB else 'BROKEN'}")
-    return 0 if peak < LIMIT_MB else 1
+            readers[name] = {
+                "rows_per_s": round(rows / wall),
+                "mb_per_s": round(size / wall),
+                "cpu_s": round(cpu, 1),
+                "peak_mb": round(peak),
+            }
+            print(name, json.dumps(readers[name]), flush=True)
+    figures = {"rows": args.rows, "mb": round(size, 1), "readers": readers}
+    record.save(args, "stream_pool", figures, packages=["pyarrow", "orjson"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """The tiny model before SFT, after SFT, after PA-GRPO: one table, and which differences are real.
 
-    python -m benchmarks.tiny_evaluated --work FOLDER [--write]
+    python -m benchmarks.tiny_evaluated --work FOLDER [--write] [--json FILE]
 
 Four commands of the package one after the other, from random weights: `p2r-train tiny`, `p2r-train rl`,
 `p2r-train eval` of each of the three, `p2r-train compare`. All learn and are asked in the demo world, on
@@ -19,6 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from benchmarks import record
 
 RESULTS = Path(__file__).resolve().parent / "results" / "tiny_evaluated.md"
 CLIPS = {
@@ -141,8 +143,22 @@ def table(results: list[Path]) -> str:
     return "\n".join(lines)
 
 
-def run(work: Path, *, sft: int, rl: int, rows: int, prompts: int) -> str:
-    """Train, evaluate and compare; the page's tables."""
+def figures(results: list[Path]) -> dict[str, Any]:
+    """Stage -> protocol -> value, interval and number of questions; shares are of 1."""
+    kept = ("value", "low", "high", "n", "question_only")
+    found = {}
+    for stage, result in zip(("before", "sft", "rl"), results, strict=True):
+        of = measures(result)
+        found[stage] = {
+            name: {key: value for key in kept if (value := of[name].get(key)) is not None}
+            for name in MEASURES
+            if name in of and of[name]["value"] is not None
+        }
+    return found
+
+
+def run(work: Path, *, sft: int, rl: int, rows: int, prompts: int) -> tuple[str, dict[str, Any]]:
+    """Train, evaluate and compare; the page's tables, and their figures."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
     work.mkdir(parents=True, exist_ok=True)
     models = [work / "base", work / "sft" / "final", work / "rl" / "final"]
@@ -157,7 +173,7 @@ def run(work: Path, *, sft: int, rl: int, rows: int, prompts: int) -> str:
         command("compare", f"{a}=" + str(results[i]), f"{b}=" + str(results[i + 1]), *FORM, said=True)
         for i, (a, b) in enumerate((("before", "sft"), ("sft", "pa-grpo")))
     ]
-    return "\n\n".join((table(results), *(pair.strip() for pair in pairs)))
+    return "\n\n".join((table(results), *(pair.strip() for pair in pairs))), figures(results)
 
 
 def main() -> None:
@@ -171,13 +187,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
+    record.add_option(parser)
     chosen = parser.parse_args()
     sizes = {"sft": chosen.sft, "rl": chosen.rl, "rows": chosen.rows, "prompts": 32}
     if chosen.quick:
         sizes = {"sft": 3, "rl": 2, "rows": 6, "prompts": 2}
     with tempfile.TemporaryDirectory(prefix="p2r-tiny-") as place:
-        told = run((chosen.work or Path(place)).resolve(), **sizes)
+        told, found = run((chosen.work or Path(place)).resolve(), **sizes)
     print(told)
+    record.save(chosen, "tiny_evaluated", found, packages=["torch", "transformers"])
     if chosen.write:
         head = (
             RESULTS.read_text().partition("\n## ")[0] if RESULTS.exists() else "# The tiny model evaluated\n"

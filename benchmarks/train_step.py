@@ -1,8 +1,9 @@
 """Seconds and memory of an RL step: this trainer beside TRL's and ms-swift's; PA-GRPO beside plain GRPO.
 
-    .venv/bin/pip install --no-deps trl==1.16.0
+    benchmarks/rivals/env.sh trl                               # optional
     benchmarks/rivals/env.sh swift                             # 3 GB; optional
-    .venv/bin/python -m benchmarks.train_step --swift .venv-swift/bin/python [--quick] [--rounds 3]
+    python -m benchmarks.train_step [--trl .venv-trl/bin/python] [--swift .venv-swift/bin/python]
+        [--part 1] [--quick] [--rounds 3] [--json FILE]
 
 1. The same tiny random Qwen2.5-VL, the same prompts with pictures, the same group size and number of tokens
    (it never ends a completion by itself), KL to a second copy of the model, one update per rollout, float32,
@@ -17,7 +18,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks import record
 from benchmarks._peak import watched
 
 SIDE = 112
@@ -45,19 +46,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency", type=float, default=0.3)
     parser.add_argument("--part", type=int, choices=(1, 2), help="only this one")
-    parser.add_argument("--swift", type=Path, help="Python of an environment with ms-swift; none: without it")
+    parser.add_argument("--trl", type=Path, help="Python of an environment with TRL; none: without it")
+    parser.add_argument("--swift", type=Path, help="the same with ms-swift")
     parser.add_argument("--size", type=int, nargs=4, help=f"of part 1: {', '.join(SIZE)}; none: 8 8 64 6")
+    record.add_option(parser)
     args = parser.parse_args()
     numbers = args.size or ((4, 4, 16, 3) if args.quick else (8, 8, 64, 6))
     size = dict(zip(SIZE, numbers, strict=True))
     rounds = 1 if args.quick else args.rounds
+    found: dict[str, Any] = {"rounds": rounds}
     with tempfile.TemporaryDirectory() as folder:
         if args.part != 2:
-            found = side_by_side(Path(folder), rounds, args.swift, **size)
-            print(json.dumps({"side_by_side": found}, indent=2), flush=True)
+            found["side_by_side"] = side_by_side(Path(folder), rounds, args.trl, args.swift, **size)
         if args.part != 1:
-            found = against_grpo(Path(folder), rounds, args.latency, args.quick)
-            print(json.dumps({"pa_grpo": found}, indent=2))
+            found["pa_grpo"] = against_grpo(Path(folder), rounds, args.latency, args.quick)
+    print(json.dumps(found, indent=2))
+    asked = {"trl": args.trl, "ms-swift": args.swift}
+    versions = {name: version_in(python, name) for name, python in asked.items() if python}
+    record.save(args, "train_step", found, packages=["torch", "transformers"], versions=versions)
+
+
+def version_in(python: Path, package: str) -> str:
+    """The version of a package in another environment."""
+    code = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
+    done = subprocess.run([python, "-c", code, package], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def environment() -> dict[str, str]:
@@ -66,21 +79,27 @@ def environment() -> dict[str, str]:
 
 
 def side_by_side(
-    folder: Path, rounds: int, swift: Path | None, *, prompts: int, group: int, tokens: int, steps: int
+    folder: Path,
+    rounds: int,
+    trl: Path | None,
+    swift: Path | None,
+    *,
+    prompts: int,
+    group: int,
+    tokens: int,
+    steps: int,
 ) -> dict[str, Any]:
     """Part 1."""
     from tests.tiny_model import make_tiny_model
 
     model = make_tiny_model(folder / "model")
-    rows = write_rows(folder / "rows", prompts * steps) if swift else folder
+    rows = write_rows(folder / "rows", prompts * steps)
     sizes = [str(n) for n in (group, tokens, steps)]
     theirs: dict[str, list[str]] = {}
-    if importlib.util.find_spec("trl"):
-        words = ["-m", "benchmarks._trl_step", str(model), str(prompts), *sizes, str(SIDE)]
-        theirs["trl"] = [sys.executable, *words]
-    if swift:
-        words = [str(ROOT / "benchmarks" / "_swift_step.py"), str(model), str(rows), str(prompts * group)]
-        theirs["ms-swift"] = [str(swift), *words, *sizes]
+    for name, python, script in (("trl", trl, "_trl_step.py"), ("ms-swift", swift, "_swift_step.py")):
+        if python:
+            words = [str(ROOT / "benchmarks" / script), str(model), str(rows), str(prompts * group)]
+            theirs[name] = [str(python), *words, *sizes]
     recipe = rl_recipe(model, prompts=prompts, group=group, tokens=tokens, steps=steps)
     recipe["data"] |= {
         "media": {"frames": 1, "max_pixels": SIDE * SIDE, "min_pixels": 784, "factor": 28},
@@ -136,7 +155,7 @@ def compared(measured: dict[str, list[Round]]) -> dict[str, Any]:
 
 
 def write_rows(folder: Path, count: int) -> Path:
-    """The questions of `_step_questions` as ms-swift reads them: JSON lines beside their pictures."""
+    """The questions of `_step_questions` for other trainers: JSON lines beside their pictures."""
     from PIL import Image
 
     from benchmarks._step_questions import questions

@@ -1,10 +1,10 @@
 """How fast a release of 162,062 rows is verified, beside a straightforward script that does less.
 
-    python benchmarks/verify_162k.py [--scale 1.0] [--workers 0] [--write]
+    python -m benchmarks.verify_162k [--scale 1.0] [--workers 0] [--json FILE]
 
 Both run as commands of their own on the same made-up release (see `synthetic_release.py`), one after the
 other. Memory is the sum of the resident sets of the whole process tree, sampled 20 times a second (pages that
-processes share are counted once for each). `--write` puts the figures into benchmarks/results/verify_162k.md.
+processes share are counted once for each).
 
 The straightforward script is what one writes in ten minutes: each row as a dict, one regular expression over
 the output, segments compared, the same scorer called, ids and contents in sets. It has no types, files, lock,
@@ -14,6 +14,7 @@ card, frames, keys or places, and one process.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -22,8 +23,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "verify_162k.md"
+from benchmarks import record
+
+ROOT = Path(__file__).resolve().parents[1]
 _TRACE = re.compile(
     r"\A\s*<observation>(.*?)</observation>\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*\Z", re.DOTALL
 )
@@ -42,7 +46,7 @@ class Run:
 def measure(command: list[str]) -> Run:
     """Run a command to its end; time, CPU time of it and its children, and peak memory of the tree."""
     before, begin = os.times(), time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
     peak = 0
     while process.poll() is None:
         peak = max(peak, tree_bytes(process.pid))
@@ -102,7 +106,6 @@ def naive(folder: Path) -> int:
 def naive_rows(folder: Path):  # type: ignore[no-untyped-def]
     """Rows as dicts, the way the documentation of each format shows it."""
     import gzip
-    import json
 
     import pyarrow.parquet as pq
 
@@ -114,73 +117,47 @@ def naive_rows(folder: Path):  # type: ignore[no-untyped-def]
             yield from json.load(stream)
 
 
-def verify_command(folder: Path, workers: int) -> list[str]:
-    """`p2r-data verify`, from the environment of this interpreter."""
-    return [str(Path(sys.executable).parent / "p2r-data"), "verify", str(folder), "--workers", str(workers)]
+def commands(folder: Path, workers: int) -> dict[str, list[str]]:
+    """`p2r-data verify`, from the environment of this interpreter, and the straightforward script."""
+    program = str(Path(sys.executable).parent / "p2r-data")
+    return {
+        "verify": [program, "verify", str(folder), "--workers", str(workers)],
+        "straightforward": [sys.executable, "-m", "benchmarks.verify_162k", "--naive", str(folder)],
+    }
 
 
 def main() -> None:
-    """Time `verify` and the straightforward script on both layouts; write the page with `--write`."""
+    """Time `verify` and the straightforward script on both layouts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--write", action="store_true")
     parser.add_argument("--naive", type=Path, help=argparse.SUPPRESS)
+    record.add_option(parser)
     args = parser.parse_args()
     if args.naive:
         print(naive(args.naive), "faults")
         return
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    # only here: the straightforward script is a process of this module, and must not pay for it
     from benchmarks.synthetic_release import write_official, write_release
 
-    lines = []
-    for layout, write in (
-        ("parquet, lock and card", write_release),
-        ("official json.gz", write_official),
-    ):
+    figures: dict[str, Any] = {"rows": 0}
+    for layout, write in (("parquet", write_release), ("official", write_official)):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "release"
-            rows = write(folder, scale=args.scale)
-            for name, command in (
-                ("`p2r-data verify DIR`", verify_command(folder, args.workers)),
-                ("straightforward script", [sys.executable, __file__, "--naive", str(folder)]),
-            ):
+            rows = figures["rows"] = write(folder, scale=args.scale)
+            figures[layout] = {}
+            for name, command in commands(folder, args.workers).items():
                 run = measure(command)
                 if run.code:
                     raise SystemExit(f"{name} ended with {run.code}")
-                figures = f"{rows:,} | {run.seconds:.1f} | {rows / run.seconds:,.0f} | {run.cpu_s:.1f}"
-                lines.append(f"| {layout} | {name} | {figures} | {run.peak_mb:,.0f} |")
-                print(lines[-1], flush=True)
-    if args.write:
-        write_results(lines)
-
-
-HEAD = """# Verifying 162,062 rows
-
-    python benchmarks/verify_162k.py --write
-
-Machine: 2 cores x86-64, shared with other work while measuring. Date: 2026-11-21. Seconds are those of the
-whole command, start of the interpreter and of the workers included; memory is the sum over the process tree.
-
-The release is made up, has the paper's table row for row, and texts of realistic length (P about 100 words, R
-about 150). The straightforward script checks less (no types, files, lock, card, frames, keys) and holds every
-row's text in a set; it is in the benchmark.
-
-| release | command | rows | s | rows/s | CPU s | peak MB |
-|---|---|---|---|---|---|---|
-"""
-
-
-FOOT = """
-Two processes share the work of `verify`; where its seconds are not about half of its CPU seconds, other
-programs had the cores meanwhile.
-"""
-
-
-def write_results(lines: list[str]) -> None:
-    """Write the page of results around the rows of its table."""
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(HEAD + "\n".join(lines) + "\n" + FOOT)
+                figures[layout][name] = {
+                    "seconds": round(run.seconds, 1),
+                    "rows_per_s": round(rows / run.seconds),
+                    "cpu_s": round(run.cpu_s, 1),
+                    "peak_mb": round(run.peak_mb),
+                }
+                print(layout, name, json.dumps(figures[layout][name]), flush=True)
+    record.save(args, "verify_162k", figures, packages=["pyarrow", "orjson"])
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from benchmarks import record
 from benchmarks.miniature.gather import (
     READ,
     Cell,
@@ -445,6 +446,31 @@ def filled(prose: str, found: Sequence[Record]) -> str:
     return "\n".join(lines).replace("{same}", same) + "\n"
 
 
+def figures(found: Sequence[Record]) -> dict[str, Any]:
+    """What other pages quote: PA-GRPO minus each arm, and the observations under each judge, in points."""
+
+    def kept(one: Cell) -> dict[str, float]:
+        return {"mean": round(one.mean, 1), "half": round(one.half, 1), "seeds": one.n}
+
+    ahead: dict[str, Any] = {}
+    for setting in MAIN:
+        reference = runs(found, setting, REFERENCE)
+        others = {name: runs(found, setting, name) for name in arms() if name != REFERENCE}
+        ahead[setting] = {
+            name: kept(paired(reference, own, share("sampled", "answers")))
+            for name, own in others.items()
+            if len(set(own) & set(reference)) > 1
+        }
+    judges: dict[str, Any] = {}
+    for judge, error, own in judged(found):
+        shares = {
+            key: kept(over_seeds(100 * one["test"]["sampled"][key] for one in own.values()))
+            for key in ("observations", "invented")
+        }
+        judges.setdefault(judge, {})[f"errors_{error or 0}"] = shares
+    return {"pa_grpo_minus": ahead, "judges": judges}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -456,12 +482,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--figures", type=Path, default=HERE)
+    record.add_option(parser)
     args = parser.parse_args(arguments)
     if args.cells:
         gather(args.cells / "cells", args.results)
     found = records(args.results)
     args.page.write_text(filled((HERE / "page.md").read_text(), found))
     print(args.page)
+    record.save(args, "miniature", figures(found))
     from benchmarks.miniature.figures import draw
 
     for path in draw(found, args.figures):

@@ -43,6 +43,8 @@ from benchmarks.miniature.settings import (
 )
 from benchmarks.miniature.sft import kept, world_of
 from benchmarks.miniature.world import Clips, Floor, floor
+from benchmarks.record import add_option
+from benchmarks.record import save as save_run
 
 PHASES = ("starts", "main", "judges", "rest", "rates", "long", "glimpses")
 Record = dict[str, Any]
@@ -285,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a minute, to see that it runs; the figures say nothing"
     )
+    add_option(parser)
     args = parser.parse_args(arguments)
     scale, jobs = (QUICK, 1) if args.quick else (FULL, args.jobs)
     out = args.out / "quick" if args.quick else args.out
@@ -296,6 +299,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for phase in PHASES:
             if phase in args.phases:
                 plan.phase(phase)
+    cells = [json.loads(path.read_text()) for path in sorted((out / "cells").rglob("*.json"))]
+    figures = {"cells": len(cells), "cpu_s": round(sum(cell.get("cpu_s", 0.0) for cell in cells))}
+    save_run(args, "miniature_cells", figures, packages=["torch", "numpy"])
     print(f"cells: {out / 'cells'}; python -m benchmarks.miniature report --cells {out}")
 
 
