@@ -51,9 +51,10 @@ LEFT_OUT = (
     "*/leases/*",
     "*/journal/allowances",
     "*/figures/curves.png",
+    "*/progress-*.json",
     "*/seconds.tsv",
 )
-"""Who holds a folder, what running builds may still spend, and files with seconds in them."""
+"""Who holds a folder, what running builds may still spend, news of a run, and files with seconds in them."""
 
 PARTS = ("demo", "real", "train")
 OBJECTIVES = ("grpo", "no-separation", "no-perception", "no-reasoning", "no-length", "t-grpo")

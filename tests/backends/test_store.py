@@ -77,7 +77,7 @@ def test_an_answer_may_be_used_when_its_part_is_put(url: str, tmp_path: Path) ->
             assert not objects(url)
             await journal.settled()
             assert b"seven" in objects(url)[0].read_bytes()
-            await asyncio.wait_for(journal.settled(), 5)
+            await asyncio.wait_for(journal.settled(), 120)
 
         asyncio.run(one())
 

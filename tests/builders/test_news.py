@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.cli.test_hostile_output import EVIL, STEERING
 from videop2r_data.builders import Shard, Tally, add_up, in_words, read_news
+from videop2r_data.builders import news as news_module
 from videop2r_data.builders.news import OLD_S, Observer, Progress
 from videop2r_data.builders.run import Done, Result
 from videop2r_data.builders.workspace import take_lease_now
@@ -64,7 +67,7 @@ def test_old_news_of_a_process_without_its_lock_is_that_of_a_killed_one(tmp_path
         return [one.state for one in read_news(tmp_path)]
 
     now = time.time()
-    write(tmp_path, "progress-build.json", at=now, left_s=3.0)
+    write(tmp_path, "progress-build.json", at=now + 600, left_s=3.0)  # fresh however long this test takes
     assert states() == ["running"], "fresh news needs no look at a lock"
     write(tmp_path, "progress-build.json", at=now - 2 * OLD_S, left_s=3.0)
     assert states() == ["killed"] and read_news(tmp_path)[0].left_s is None
@@ -126,12 +129,28 @@ def test_how_a_run_ended_is_its_last_news(tmp_path: Path, error: BaseException, 
     assert [path.name for path in tmp_path.iterdir()] == ["progress-share-2-of-8.json"]
 
 
-def test_a_full_disk_does_not_end_a_run(tmp_path: Path) -> None:
-    async def run() -> None:
-        with Observer().in_file(tmp_path / "gone", None):
-            await asyncio.sleep(0)
+def test_a_full_disk_does_not_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one write of its news succeeds; the run goes on between them, and to its end."""
+    monkeypatch.setattr(news_module, "EVERY_S", 0.0)
+    tries, went_on, write_text = list[str](), set[int](), Path.write_text
 
-    asyncio.run(run())
+    def full(path: Path, *_: Any, **__: Any) -> int:
+        tries.append(path.name)
+        write_text(path, "")  # a name has room where its content has none
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    async def run() -> str:
+        with Observer().in_file(tmp_path, None):
+            while len(tries) < 3:
+                went_on.add(len(tries))
+                await asyncio.sleep(0)
+        return "done"
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_text", full)
+        assert asyncio.run(run()) == "done"
+    assert went_on == {0, 1, 2} and tries == ["progress-build.part"] * 4
+    assert read_news(tmp_path) == [], "nothing that was cut off is taken for news"
 
 
 def test_rows_that_earlier_runs_finished_take_no_place_on_the_page_of_this_one() -> None:

@@ -22,7 +22,7 @@ import json
 import re
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -99,6 +99,19 @@ class Batch:
     @property
     def ended(self) -> bool:
         return self.canceled or self.polls_left <= 0
+
+
+class ThirdsExpire:
+    """Outcomes of a batch: every third request expires the first time, and succeeds when it is asked again."""
+
+    def __init__(self) -> None:
+        self.expired: set[str] = set()
+
+    def __call__(self, key: str, index: int) -> Outcome:
+        if index % 3 == 0 and key not in self.expired:
+            self.expired.add(key)
+            return "expired"
+        return "succeeded"
 
 
 def default_answer(params: dict[str, Any]) -> str:
@@ -397,9 +410,6 @@ class FakeAnthropic:
         batch = self._find(request)
         if not batch.ended:
             raise ProtocolError("batch has not ended", 404, "not_found_error")
-        cut: CutStream | None = request.get("cut")
-        response = web.StreamResponse(headers={"content-type": "application/x-jsonl"})
-        await response.prepare(request)
         order = reversed(batch.requests) if self.reverse else batch.requests
         lines = []
         for entry in order:
@@ -407,17 +417,7 @@ class FakeAnthropic:
             if key not in batch.results:
                 batch.results[key] = self._result(batch, entry)
             lines.append(json.dumps(batch.results[key]).encode() + b"\n")
-        for number, line in enumerate(self.mangle(lines)):
-            if cut is not None and number >= cut.lines:
-                if cut.torn:
-                    await response.write(line[: len(line) // 2])
-                if not cut.clean:
-                    await asyncio.sleep(0.01)
-                    assert request.transport is not None
-                    request.transport.close()
-                return response
-            await response.write(line)
-        return response
+        return await stream_lines(request, self.mangle(lines), "application/x-jsonl")
 
     def _result(self, batch: Batch, entry: dict[str, Any]) -> dict[str, Any]:
         outcome, _, kind = batch.outcomes[entry["custom_id"]].partition(":")
@@ -491,6 +491,24 @@ def _check_block(block: dict[str, Any]) -> None:
 
 def _chars(block: dict[str, Any]) -> int:
     return len(block["text"]) if block["type"] == "text" else 4 * 1600
+
+
+async def stream_lines(request: web.Request, lines: Iterable[bytes], content_type: str) -> web.StreamResponse:
+    """Send results line by line, up to where the fault `CutStream` of this request ends them."""
+    cut: CutStream | None = request.get("cut")
+    response = web.StreamResponse(headers={"content-type": content_type})
+    await response.prepare(request)
+    for number, line in enumerate(lines):
+        if cut is not None and number >= cut.lines:
+            if cut.torn:
+                await response.write(line[: len(line) // 2])
+            if not cut.clean:
+                await asyncio.sleep(0.01)
+                assert request.transport is not None
+                request.transport.close()
+            return response
+        await response.write(line)
+    return response
 
 
 def _stamp(seconds: float) -> str:

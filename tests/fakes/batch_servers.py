@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from tests.fakes.anthropic_server import Cut, CutStream, Garbage, Slow, Status
+from tests.fakes.anthropic_server import Cut, CutStream, Garbage, Slow, Status, stream_lines
 
 Fault = Status | Cut | CutStream | Slow | Garbage
 Outcome = str
@@ -178,20 +178,7 @@ class FakeBatches:
         raise NotImplementedError
 
     async def stream(self, request: web.Request, lines: list[bytes]) -> web.StreamResponse:
-        cut: CutStream | None = request.get("cut")
-        response = web.StreamResponse(headers={"content-type": "application/octet-stream"})
-        await response.prepare(request)
-        for number, line in enumerate(self.mangle(lines)):
-            if cut is not None and number >= cut.lines:
-                if cut.torn:
-                    await response.write(line[: len(line) // 2])
-                if not cut.clean:
-                    await asyncio.sleep(0.01)
-                    assert request.transport is not None
-                    request.transport.close()
-                return response
-            await response.write(line)
-        return response
+        return await stream_lines(request, self.mangle(lines), "application/octet-stream")
 
 
 class FakeOpenAIBatches(FakeBatches):

@@ -54,7 +54,9 @@ def main() -> None:
         "pids": [os.getppid(), os.getpid(), child.pid],
     }
     folder = Path(os.environ["P2R_FAKE_VLLM"])
-    (folder / f"{os.getpid()}.json").write_text(json.dumps(note))
+    written = folder.parent / f"note-{os.getpid()}"
+    written.write_text(json.dumps(note))
+    written.replace(folder / f"{os.getpid()}.json")  # whoever looks finds all of it or nothing
     asyncio.run(serve(options))
 
 

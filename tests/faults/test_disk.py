@@ -137,7 +137,7 @@ def test_a_work_folder_that_becomes_read_only_stops_no_reader(world: World) -> N
 
 def test_files_that_may_not_grow_stop_the_build_like_a_full_disk(world: World, gate: Gate) -> None:
     """A limit on the size of files (`ulimit -f`), which needs no rights, met while 16 calls are under way."""
-    with start(world.command(world.out)) as process:
+    with world.start() as process:
         gate.wait_until_full()
         (segment,) = (world.folder / f"{world.out}.build" / "journal").glob("segment-*.jsonl")
         size = segment.stat().st_size

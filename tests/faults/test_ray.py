@@ -58,7 +58,7 @@ def test_an_actor_that_stays_stopped_is_replaced(
 ) -> None:
     """After the deadline of its calls: they are made again by another one, and no other call is."""
     monkeypatch.setattr("videop2r_data.builders.cluster.GRACE_S", 1.0)
-    recipe = world.recipe("quick", timeout_s=6.0)
+    recipe = world.recipe("quick", timeout_s=25.0)
     report = asyncio.run(stopping(world, gate, recipe, 120.0))
     assert report.state == "complete" and report.unanswered == 0
     assert 2 * ROWS < world.server.requests <= 2 * ROWS + UNDER_WAY // 2
@@ -80,9 +80,9 @@ def test_an_answer_that_came_while_the_driver_was_stopped_is_taken() -> None:
     async def main() -> None:
         crew = Crew("workers", ray.remote(Answers).options(num_cpus=0).remote, 1, 1, "nothing")
         first = await crew.ask(lambda actor: actor.work.remote(), 60)
-        asked = asyncio.ensure_future(crew.ask(lambda actor: actor.work.remote(), 2.0))
+        asked = asyncio.ensure_future(crew.ask(lambda actor: actor.work.remote(), 6.0))
         await asyncio.sleep(0.1)
-        time.sleep(4.0)  # noqa: ASYNC251 - as SIGSTOP does
+        time.sleep(9.0)  # noqa: ASYNC251 - as SIGSTOP does
         assert await asked == first
         crew.close()
 

@@ -66,7 +66,7 @@ def test_days_are_told_waited_for_in_parts_and_end_with_a_signal(world: World) -
     """No more than 15 minutes are waited for at once; whoever does not want to, stops and comes back."""
     world.proxy.extra["days"] = in_three_days
     world.proxy.plan = Plan(faults=("days",), share=1.0, after=20)
-    with start(world.command(world.out)) as process:
+    with world.start() as process:
         assert process.stderr is not None
         said = next(line for line in process.stderr if "as its last answer asked" in line)
         assert "which asked for 259," in said

@@ -123,7 +123,7 @@ class World:
             "kind": "openai",
             "base_url": self.proxy.url,
             "concurrency": 8,
-            "timeout_s": 20.0,
+            "timeout_s": 120.0,  # no call is late because the machine is busy
             **backend,
         }
         made = {
@@ -157,6 +157,10 @@ class World:
         ended = CliRunner().invoke(app, self.command(out, *more, recipe=recipe)[3:])
         assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exc_info
         return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+    def start(self, *, recipe: Path | None = None, out: str = "") -> subprocess.Popen[str]:
+        """Start it in a process of its own."""
+        return start(self.command(out or self.out, recipe=recipe))
 
     def kept_calls(self, out: str) -> int:
         """Finished calls that the journal has."""

@@ -38,7 +38,7 @@ def test_a_target_tells_what_is_slow_and_what_is_broken(tmp_path: Path) -> None:
             pass
         must(data != b"wrong", "right", data)
 
-    target = Target("own", check, lambda: [], seconds=0.01)
+    target = Target("own", check, lambda: [], seconds=0.1)
     target.run(raw("fine"))
     with pytest.raises(SlowError):
         target.run(raw("slow"))

@@ -325,14 +325,20 @@ def test_trouble_while_polling(tmp_path: Path) -> None:
     run(work, tmp_path)
 
 
+async def one_of_two_gone(bench: Any, runner: BatchRunner) -> list[str]:
+    """Submit two batches and take the first from the server: it is named, and the other one is collected."""
+    gone, kept = await runner.submit(make_requests(4))
+    del bench.server.batches[gone]
+    with pytest.raises(BatchGoneError, match=f"{gone} is not on the server"):
+        await bench.wait(runner)
+    assert len(bench.results) == 2, "the other batch was collected all the same"
+    return [gone, kept]
+
+
 def test_a_deleted_batch_is_named_and_can_be_given_up(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         runner = bench.runner()
-        gone, kept = await runner.submit(make_requests(4))
-        del bench.server.batches[gone]
-        with pytest.raises(BatchGoneError, match=f"{gone} is not on the server"):
-            await bench.wait(runner)
-        assert len(bench.results) == 2  # the other batch was collected all the same
+        gone, kept = await one_of_two_gone(bench, runner)
         with pytest.raises(RefusedError, match="no open batch"):
             runner.abandon(kept, why="?")
         assert runner.abandon(gone, why="deleted by hand") == 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.anthropic_server import Cut, FakeAnthropic
+from tests.fakes.anthropic_server import Cut, FakeAnthropic, ThirdsExpire
 from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, question, rows_of, without_url, write_pool
 from videop2r_data.backends import batches
@@ -118,23 +118,21 @@ def test_what_is_in_a_batch_is_not_asked_one_by_one_as_well(tmp_path: Path) -> N
     asyncio.run(main())
 
 
-def test_expired_requests_are_asked_again_and_the_bytes_are_those_of_direct_calls(tmp_path: Path) -> None:
-    rows = [question(i) for i in range(10)]
+def write_pools(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """The same pool for a build in batches and for one of direct calls."""
     for name in ("batched", "direct"):
-        (tmp_path / name).mkdir()
-        write_pool(tmp_path / name, rows)
-    expired: set[str] = set()
+        (folder / name).mkdir()
+        write_pool(folder / name, rows)
 
-    def outcome(key: str, index: int) -> str:
-        if index % 3 == 0 and key not in expired:
-            expired.add(key)
-            return "expired"
-        return "succeeded"
+
+def test_expired_requests_are_asked_again_and_the_bytes_are_those_of_direct_calls(tmp_path: Path) -> None:
+    write_pools(tmp_path, [question(i) for i in range(10)])
+    outcome = ThirdsExpire()
 
     async def main() -> None:
         async with FakeServer() as generator, FakeAnthropic(answer=judge, outcome=outcome) as anthropic:
             report = await run(tmp_path / "batched", generator, anthropic)
-            assert report.state == "complete" and len(expired) == 4 and len(anthropic.batches) >= 2
+            assert report.state == "complete" and len(outcome.expired) == 4 and len(anthropic.batches) >= 2
             assert report.spent.lost_usd == 0, "expired requests are not billed"
             direct = json.loads(recipe(generator, anthropic).model_dump_json())["judge"]
             direct["backend"]["batch"] = False

@@ -16,9 +16,9 @@ import pytest
 from tests.fakes.anthropic_server import Cut, CutStream, Garbage, Slow, Status
 from tests.fakes.anthropic_worker import JsonlLog, collect_all, make_requests
 from tests.fakes.batch_servers import FakeBatches, FakeGemini, FakeOpenAIBatches
-from tests.integration.test_anthropic_batches import Clock, until
+from tests.integration.test_anthropic_batches import Clock, one_of_two_gone, until
 from videop2r_data.backends import make_batches
-from videop2r_data.backends.batch_log import BatchGoneError, NotAcceptedError
+from videop2r_data.backends.batch_log import NotAcceptedError
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.errors import AuthError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas.calls import BatchResult
@@ -287,12 +287,7 @@ def test_a_batch_that_ended_as_a_whole_frees_its_requests_and_costs_nothing(
 
 def test_a_batch_that_is_gone_is_named(kind: str, tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
-        runner = bench.runner()
-        gone, _ = await runner.submit(make_requests(4))
-        del bench.server.batches[gone]
-        with pytest.raises(BatchGoneError, match=f"{gone} is not on the server"):
-            await bench.wait(runner)
-        assert len(bench.results) == 2, "the other batch was collected all the same"
+        await one_of_two_gone(bench, bench.runner())
         with pytest.raises(RefusedError, match="no batch id"):
             await bench.backend.poll("../files")
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.fakes.anthropic_server import Cut, Status
+from tests.fakes.anthropic_server import Cut, Status, ThirdsExpire
 from tests.fakes.batch_servers import FakeBatches, FakeGemini, FakeOpenAIBatches
 from tests.integration.test_build import Silent, question, rows_of, without_url, write_pool
+from tests.integration.test_build_batches import write_pools
 from tests.integration.test_file_batches import MODELS, SERVERS
 from tests.media.clips import write_clip
 from tests.pools import read_pool
@@ -269,18 +270,11 @@ def test_both_steps_in_batches_of_two_providers_over_one_journal(
     """With clips; killed twice on the way; the bytes of direct calls, and each request paid once."""
     clip = {"data_type": "video", "path": "a.mp4"}
     rows = [question(i, **(clip if i < 3 else {})) for i in range(6)]
+    write_pools(tmp_path, rows)
     clip_file = write_clip(tmp_path / "a.mp4")
     for name in ("batched", "direct"):
-        (tmp_path / name).mkdir()
-        write_pool(tmp_path / name, rows)
         shutil.copy(clip_file, tmp_path / name / "a.mp4")
-    expired = set[str]()
-
-    def outcome(key: str, index: int) -> str:
-        if index % 3 == 0 and key not in expired:
-            expired.add(key)
-            return "expired"
-        return "succeeded"
+    outcome = ThirdsExpire()
 
     async def main() -> None:
         generates = SERVERS[kind](answer=lambda _: TRACE, polls=3, outcome=outcome)
@@ -295,7 +289,7 @@ def test_both_steps_in_batches_of_two_providers_over_one_journal(
             assert (report.ledger.kept, report.ledger.rejected, report.spent.lost_usd) == (5, 1, 0)
             assert report.spent.finished_usd == pytest.approx(12 * (10 * 2.0 + 5 * 8.0) / 2e6)
             assert set(judge.accepted_ids.values()) == {1}
-            assert {server.accepted_ids[key] for key in expired} == {2}
+            assert {server.accepted_ids[key] for key in outcome.expired} == {2}
             assert set(server.accepted_ids.values()) == {1, 2}
             pictures = [body for body in server.bodies if "/9j/" in str(body)]
             assert len(pictures) >= 3, "the frames went with the batch"

@@ -134,7 +134,7 @@ def test_the_pool_is_counted_while_calls_are_made(folder: Path, monkeypatch: pyt
             super().begin(what, total)
             assert total is None, "no call waits for the count"
 
-    run(folder, observer=Watch(), latency=0.02)
+    run(folder, observer=Watch(), latency=0.1)
     assert ROWS in seen
 
 
@@ -146,7 +146,7 @@ def test_a_pool_that_breaks_off_ends_the_build_while_it_is_counted(
     path.write_text(path.read_text()[:-20])
     watch = Counts()
     with pytest.raises(SourceError, match="ends inside"):
-        run(folder, partial(recipe, concurrency=2), observer=watch, latency=0.2)
+        run(folder, partial(recipe, concurrency=2), observer=watch, latency=0.5)
     assert watch.last == () or watch.last[0] < ROWS // 2, "it does not go on until the pass comes there"
 
 

@@ -45,7 +45,7 @@ def test_killed_in_the_middle_and_finished_on_another_machine(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server(0.2) as url:
-        write_pool(tmp_path, 60, "text")
+        write_pool(tmp_path, 150, "text")  # so many that neither kill comes too late
         recipe = write_recipe(tmp_path, url)
         recipe.write_text(recipe.read_text().replace(f'"concurrency": {CONCURRENCY}', '"concurrency": 8'))
         finish(start(recipe, tmp_path / "a" / "killed"))

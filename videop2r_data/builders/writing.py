@@ -49,6 +49,7 @@ async def made_in_processes(
     under_way: deque[tuple[Items, asyncio.Task[Portion | None]]] = deque()
 
     async def make(items: Items) -> Portion | None:
+        """What a chunk came to in a process; None: that failed (told once), or enough are accepted."""
         nonlocal tell
         if parts.recipe.target is not None and tally.kept >= parts.recipe.target:
             return None
