@@ -1,30 +1,38 @@
-"""N frames out of a clip: this package beside decoding everything, decord and qwen-vl-utils.
+"""N frames out of a clip: this package beside decoding everything, decord, torchcodec and qwen-vl-utils.
 
-    python benchmarks/frames.py --media DIR [--qwen-python PYTHON] [--long-seconds 660] [--out FILE]
+    benchmarks/rivals/env.sh readers
+    python -m benchmarks.frames --media DIR [--readers PYTHON] [--long-seconds 660] [--json FILE]
 
-Each method runs in a process of its own, one thread, every clip `--repeat` times; the table shows the sum
-over the clips of the best CPU time of each, and the peak memory of the process. The long clip is the first
-short one again and again, its packets copied. `--qwen-python` is an interpreter that has qwen-vl-utils, torch
-and decord installed; without it that row is left out. A clip that a method cannot read is named, and left out
-of its sum and of the sum that it is compared with.
+Each method runs in a process of its own (`_frames_methods.py`), one thread, every clip `--repeat` times; the
+table shows the mean over the clips of the least CPU time of each, and the peak memory of the process. A long
+clip is the first short one again and again, its packets copied; it runs once after the run that fills caches.
+`--readers` is the Python of an environment with the other libraries, `.venv-readers` where there is one;
+without it they are left out, as is a method that fails as a whole. A clip that a method cannot read is named,
+and left out of its mean and of the floor's that it is compared with. The record, for `short` and for `long`:
+
+    {"clips": 11, "repeat": 3, "methods": {"floor": {...}, "ours_16": {...}, "torchcodec_32": {...}, ...}}
+    of long also "source" (the short clip), "seconds", "frames", "mb"
+
+    a method: "method" (without the number of frames), "label", "frames" (null for the floor), "cpu_ms" (per
+    clip), "of_floor" and "faster" (CPU time by that of the floor, and the inverse), "peak_mb", "not_read"
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import record
+from benchmarks._frames_methods import MAX_PIXELS, METHODS, MIN_PIXELS, Size
+
+ROOT = Path(__file__).resolve().parent.parent
 SHORT = (
     "video1.mp4",
     "nasa_13013.mp4",
@@ -38,155 +46,121 @@ SHORT = (
     "no_duration.webm",
     "av1_video.mkv",
 )
-MAX_PIXELS = 128 * 28 * 28
-MIN_PIXELS = 4 * 28 * 28
-Method = Callable[[str, int], object]
+COUNTS = (16, 32)
 
 
-def decode_everything(path: str, n: int) -> object:
-    """The floor: every frame decoded in order, nothing converted."""
+def main() -> None:
+    """Measure short clips and a long one, print the tables, and record them with `--json`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--media", type=Path, required=True, help="folder with the short clips")
+    parser.add_argument("--readers", type=Path, help="Python with the other libraries")
+    parser.add_argument("--long-seconds", type=int, default=660)
+    parser.add_argument("--repeat", type=int, default=3)
+    record.add_option(parser)
+    options = parser.parse_args()
+    short = [options.media / name for name in SHORT if (options.media / name).is_file()]
+    if not short:
+        parser.error(f"{options.media} has none of the clips {', '.join(SHORT)}")
+    beside = ROOT / ".venv-readers" / "bin" / "python"
+    readers = options.readers or (beside if beside.exists() else None)
+    versions: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "long.mp4"
+        frames = make_long(short[0], clip, options.long_seconds)
+        long = {
+            "source": short[0].name,
+            "seconds": options.long_seconds,
+            "frames": frames,
+            "mb": round(clip.stat().st_size / 1e6, 1),
+        }
+        found = {
+            "short": measure_all(short, options.repeat, readers, versions),
+            "long": long | measure_all([clip], 1, readers, versions),
+        }
+    for part in ("short", "long"):
+        print(table(part, found[part]), end="\n\n")
+    record.save(options, "frames", found, packages=["av"], versions=versions)
+
+
+def measure_all(
+    clips: list[Path], repeat: int, readers: Path | None, versions: dict[str, str]
+) -> dict[str, Any]:
+    """Every method, the floor first; versions of the libraries that were measured are added to `versions`."""
+    sizes = {str(path): wanted_size(path) for path in clips}
+    floor: dict[str, float] = {}
+    methods: dict[str, Any] = {}
+    for name, method in METHODS.items():
+        python = readers if method.elsewhere else Path(sys.executable)
+        if python is None:
+            continue
+        for count in COUNTS if method.convert else (None,):
+            made = measure(python, name, count, repeat, sizes)
+            if made is None:
+                continue
+            versions |= made["versions"]
+            floor = floor or made["times"]
+            row = {"method": name, "label": method.label, "frames": count, **compared(made, floor)}
+            methods[name if count is None else f"{name}_{count}"] = row
+    return {"clips": len(clips), "repeat": repeat, "methods": methods}
+
+
+def measure(
+    python: Path, name: str, count: int | None, repeat: int, sizes: Mapping[str, Size]
+) -> dict[str, Any] | None:
+    """CPU seconds per clip and peak memory of one method, in a process of its own; None where it failed."""
+    command = [str(python), "-m", "benchmarks._frames_methods", name, str(count or 0), str(repeat)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        input=json.dumps(sizes),
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+        timeout=1800,
+    )
+    said = [line for line in done.stderr.splitlines() if line.startswith(f"{name}:")]
+    print(*said, sep="\n", end="\n" if said else "", file=sys.stderr)
+    if done.returncode != 0:
+        print(f"{name} is left out, because it failed:\n{done.stderr[-2000:]}", file=sys.stderr)
+        return None
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def compared(made: Mapping[str, Any], floor: Mapping[str, float]) -> dict[str, Any]:
+    """A method's time over the clips that it read, beside the floor's over the same clips.
+
+    >>> compared({"times": {"a.mp4": 0.2, "b.mp4": None}, "peak_mb": 90.04}, {"a.mp4": 0.1, "b.mp4": 5.0})
+    {'cpu_ms': 200.0, 'of_floor': 2.0, 'faster': 0.5, 'peak_mb': 90.0, 'not_read': ['b.mp4']}
+    """
+    times = {path: seconds for path, seconds in made["times"].items() if seconds is not None}
+    not_read = [Path(path).name for path in made["times"] if path not in times]
+    total, base = sum(times.values()), sum(floor[path] for path in times)
+    row: dict[str, Any] = {"cpu_ms": None, "of_floor": None, "faster": None}
+    if times:
+        row = {
+            "cpu_ms": round(1000 * total / len(times), 1),
+            "of_floor": round(total / base, 3),
+            "faster": round(base / total, 2),
+        }
+    return {**row, "peak_mb": round(made["peak_mb"], 1), "not_read": not_read}
+
+
+def wanted_size(path: Path) -> Size:
+    """The height and width that frames of a clip are scaled to, as this package does."""
     import av
-
-    count = 0
-    with av.open(path, metadata_errors="replace") as container:
-        stream = max(container.streams.video, key=lambda s: s.codec_context.width * s.codec_context.height)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.thread_type = "NONE"
-        for _ in container.decode(stream):
-            count += 1
-    return count
-
-
-def decode_everything_convert(path: str, n: int) -> object:
-    """The straightforward right way: count packets, decode, convert the wanted ones with swscale."""
-    import av
-    import numpy as np
-
-    from videop2r_data.media import smart_resize, uniform_indices
-
-    wanted = set(uniform_indices(_packets(path), n))
-    arrays = []
-    with av.open(path, metadata_errors="replace") as container:
-        stream = max(container.streams.video, key=lambda s: s.codec_context.width * s.codec_context.height)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.thread_type = "NONE"
-        for i, frame in enumerate(container.decode(stream)):
-            if i in wanted:
-                height, width = smart_resize(
-                    frame.height, frame.width, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS
-                )
-                scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
-                arrays.append(scaled.to_ndarray())
-    return np.stack(arrays)
-
-
-def _packets(path: str) -> int:
-    import av
-
-    with av.open(path, metadata_errors="replace") as container:
-        stream = max(container.streams.video, key=lambda s: s.codec_context.width * s.codec_context.height)
-        return sum(1 for p in container.demux(stream) if p.size and not p.is_discard)
-
-
-def ours(path: str, n: int) -> object:
-    """This package, from the file to pixels and their record (both digests included)."""
-    from videop2r_data.media import sample_media
-    from videop2r_data.schemas import MediaSpec
-
-    return sample_media(Path(path), "video", MediaSpec(frames=n), want="array")
-
-
-def ours_jpeg(path: str, n: int) -> object:
-    """The same, to JPEG pictures."""
-    from videop2r_data.media import sample_media
-    from videop2r_data.schemas import MediaSpec
-
-    return sample_media(Path(path), "video", MediaSpec(frames=n), want="encoded")
-
-
-def decord(path: str, n: int) -> object:
-    """decord, scaled while decoding, one thread."""
-    import decord as lib
-    import numpy as np
 
     from videop2r_data.media import smart_resize
 
-    height, width = lib.VideoReader(path, num_threads=1)[0].shape[:2]
-    size = smart_resize(height, width, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
-    reader = lib.VideoReader(path, height=size[0], width=size[1], num_threads=1)
-    return reader.get_batch(np.linspace(0, len(reader) - 1, n).round().astype(int)).asnumpy()
-
-
-def qwen(path: str, n: int) -> object:
-    """qwen-vl-utils with its decord reader, as training scripts call it."""
-    import torch
-
-    if not hasattr(qwen, "ready"):
-        os.environ["FORCE_QWENVL_VIDEO_READER"] = "decord"
-        torch.set_num_threads(1)
-        try:
-            # A CPU build of torch lacks two operators that torchvision wants at import.
-            library = torch.library.Library("torchvision", "DEF")
-            for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            qwen.ready = library  # type: ignore[attr-defined]
-        except RuntimeError:
-            qwen.ready = None  # type: ignore[attr-defined]
-    from qwen_vl_utils.vision_process import fetch_video
-
-    return fetch_video({"video": path, "nframes": n, "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS})
-
-
-METHODS: dict[str, Method] = {
-    "decode everything, convert nothing": decode_everything,
-    "decode everything, convert N": decode_everything_convert,
-    "this package": ours,
-    "this package, to JPEG": ours_jpeg,
-    "decord 0.6": decord,
-    "qwen-vl-utils 0.0.14 (decord)": qwen,
-}
-
-
-def child(method: str, n: int, repeat: int, paths: list[str]) -> None:
-    """Measure in this process; one JSON object on stdout."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    run = METHODS[method]
-    times: dict[str, float | None] = {}
-    for path in paths:
-        best: float | None = None
-        try:
-            run(path, n)  # imports and caches
-            for _ in range(repeat):
-                start = time.process_time()
-                run(path, n)
-                took = time.process_time() - start
-                best = took if best is None else min(best, took)
-        except Exception as error:
-            sys.stderr.write(f"{method}: {Path(path).name}: {type(error).__name__} {str(error)[:200]}\n")
-            best = None
-        times[path] = best
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    json.dump({"times": times, "peak_mb": peak}, out)
-    out.close()
-
-
-def measure(python: str, method: str, n: int, repeat: int, paths: list[str]) -> dict[str, Any] | None:
-    """CPU milliseconds per clip and peak memory of one method, in a process of its own; None if it failed."""
-    command = [python, __file__, "--child", method, str(n), str(repeat), *paths]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    if method == "qwen-vl-utils 0.0.14 (decord)":
-        env["PYTHONPATH"] = ""
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=1800)
-    if done.returncode != 0:
-        print(done.stderr[-2000:], file=sys.stderr)
-        return None
-    if done.stderr.strip():
-        print(
-            *[line for line in done.stderr.splitlines() if line.startswith(method)], sep="\n", file=sys.stderr
-        )
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    with av.open(str(path), metadata_errors="replace") as container:
+        streams = [stream.codec_context for stream in container.streams.video]
+    largest = max(streams, key=lambda shown: shown.width * shown.height)
+    height, width = smart_resize(largest.height, largest.width, min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+    return height, width
 
 
 def make_long(source: Path, path: Path, seconds: int) -> int:
@@ -216,82 +190,19 @@ def make_long(source: Path, path: Path, seconds: int) -> int:
     return frames
 
 
-def table(args: argparse.Namespace, paths: list[str], repeat: int) -> list[str]:
-    """Measure every method and give the rows of the table of results."""
-    rows: list[tuple[str, int, dict[str, Any]]] = []
-    for method in METHODS:
-        python = sys.executable
-        if method.startswith("qwen"):
-            if not args.qwen_python:
-                continue
-            python = args.qwen_python
-        for n in (16,) if method.endswith("nothing") else (16, 32):
-            result = measure(python, method, n, repeat, paths)
-            if result is not None:
-                rows.append((method, n, result))
-    floor = next(r for m, _, r in rows if m.endswith("nothing"))
+def table(part: str, found: Mapping[str, Any]) -> str:
+    """The figures as text."""
     lines = [
-        "| method | frames | CPU ms per clip | against decode-everything | peak MB | clips not read |",
-        "|---|---|---|---|---|---|",
+        f"{part}: {found['clips']} clip(s), best of {found['repeat']}",
+        f"{'':36}{'frames':>7}{'CPU ms per clip':>17}{'/ floor':>9}{'peak MB':>9}  not read",
     ]
-    for method, n, result in rows:
-        read = [p for p in paths if result["times"][p] is not None]
-        total = sum(result["times"][p] for p in read)
-        base = sum(floor["times"][p] for p in read)
-        failed = ", ".join(Path(p).name for p in paths if result["times"][p] is None) or "-"
-        count = "all" if method.endswith("nothing") else str(n)
+    for row in found["methods"].values():
+        shown = ("-", "-") if row["cpu_ms"] is None else (f"{row['cpu_ms']:.0f}", f"{row['of_floor']:.2f}")
         lines.append(
-            f"| {method} | {count} | {1000 * total / len(read):.0f} | {total / base:.2f} "
-            f"| {result['peak_mb']:.0f} | {failed} |"
+            f"{row['label']:36}{row['frames'] or 'all':>7}{shown[0]:>17}{shown[1]:>9}"
+            f"{row['peak_mb']:9.0f}  {', '.join(row['not_read']) or '-'}"
         )
-    return [f"{len(paths)} clip(s), best of {repeat}.", "", *lines]
-
-
-def main() -> None:
-    """Measure, print the tables, and write them with `--write`."""
-    if "--child" in sys.argv:
-        method, n, repeat, *paths = sys.argv[sys.argv.index("--child") + 1 :]
-        child(method, int(n), int(repeat), paths)
-        return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--media", type=Path, required=True, help="folder with the short clips")
-    parser.add_argument("--qwen-python", help="interpreter with qwen-vl-utils")
-    parser.add_argument("--long-seconds", type=int, default=660)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    short = [str(args.media / name) for name in SHORT if (args.media / name).is_file()]
-    with tempfile.TemporaryDirectory() as folder:
-        clip = Path(folder) / "long.mp4"
-        frames = make_long(Path(short[0]), clip, args.long_seconds)
-        parts = [
-            "# Frame sampling",
-            "",
-            f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {os.cpu_count()} cores {platform.machine()}, "
-            f"shared; Python {platform.python_version()}. CPU time of one thread; ratios count.",
-            "",
-            "```",
-            "python benchmarks/frames.py --media DIR --qwen-python PYTHON "
-            f"--long-seconds {args.long_seconds} --repeat {args.repeat}",
-            "```",
-            "",
-            "## Short clips",
-            "",
-            *table(args, short, args.repeat),
-            "",
-            f"## One clip of {args.long_seconds // 60} minutes: {Path(short[0]).name} again and again "
-            f"({frames} frames, {clip.stat().st_size / 1e6:.1f} MB)",
-            "",
-            *table(args, [str(clip)], 1),
-            "",
-        ]
-    text = "\n".join(parts)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text, encoding="utf-8")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

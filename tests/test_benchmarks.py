@@ -20,14 +20,7 @@ from benchmarks.suite import ROOT, Call, Claim, NoFigureError
 
 RUNS = suite.load().runs
 RECORDS = suite.recorded(record.RUNS)
-NOT_YET = {"benchmarks.frames"}
-"""Scripts that take no --json yet."""
-CALLS = [
-    Call(name, run, quick)
-    for name, run in RUNS.items()
-    if run.module not in NOT_YET
-    for quick in (False, True)
-]
+CALLS = [Call(name, run, quick) for name, run in RUNS.items() for quick in (False, True)]
 PARSED = """
 import argparse, json, runpy, sys
 parse = argparse.ArgumentParser.parse_args
