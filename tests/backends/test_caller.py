@@ -13,6 +13,7 @@ from videop2r_data.backends.caller import Answer, Caller, call_with_retries
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
+from videop2r_data.backends.turns import Turns
 from videop2r_data.errors import AuthError, BudgetError, MediaError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Message, Request, SamplingParams, Usage
 from videop2r_data.schemas.judges import Price
@@ -278,3 +279,28 @@ def test_an_error_that_stops_the_run_names_the_server(tmp_path: Path) -> None:
     with pytest.raises(AuthError, match=r"^the server: status 401: no") as found:
         run(tmp_path, Scripted(AuthError("status 401: no")), ask("a"))
     assert found.value.message == "status 401: no"
+
+
+def test_an_answer_that_waits_for_its_turn_is_in_the_journal(tmp_path: Path) -> None:
+    """And still holds its permit: who waits with an answer in hand is under way."""
+
+    class Held(Turns):
+        async def take(self) -> None:
+            await asyncio.Event().wait()
+
+    async def held() -> tuple[int, int]:
+        with Journal(tmp_path) as journal:
+            made = caller(journal, Scripted("yes"))
+            made.turns = Held()
+            task = asyncio.create_task(made.ask(ask("a")))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert journal.has_call(ask("a").key) and not task.done()
+            under_way = made.limiter.in_flight
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return under_way, made.limiter.in_flight
+
+    assert asyncio.run(held()) == (1, 0)
+    with Journal(tmp_path) as journal:
+        assert text_of(asyncio.run(caller(journal, None).ask(ask("a")))) == "yes"

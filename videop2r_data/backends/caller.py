@@ -15,6 +15,7 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import MAX_PAUSE_S, AdaptiveLimiter, Outcome
 from videop2r_data.backends.money import Money, cost_usd, likely_tokens, reserve_usd
 from videop2r_data.backends.spending import NANO
+from videop2r_data.backends.turns import Turns
 from videop2r_data.errors import AuthError, P2RError, RefusedError, TransientError
 from videop2r_data.schemas import Backend, Completion, Frames, Price, Request, Usage
 
@@ -168,6 +169,7 @@ class Caller:
         forgive: ask again what an earlier run was refused, or got an empty reply to.
         tell: is told why a call is tried again, and when.
         took: is told the key of each answered request and how many seconds it took.
+        turns: answers that come together are taken up a few at a time.
         made, found: calls finished in this run, and those answered from the journal.
     """
 
@@ -183,6 +185,7 @@ class Caller:
     forgive: bool = False
     tell: Callable[[str], None] | None = None
     took: Callable[[str, float], None] | None = None
+    turns: Turns = field(default_factory=Turns)
     made: int = field(default=0, init=False)
     found: int = field(default=0, init=False)
     _in_flight: dict[str, asyncio.Future[Answer]] = field(default_factory=dict, init=False)
@@ -278,6 +281,21 @@ class Caller:
             self.took(request.key, time.perf_counter() - began)
         return completion
 
+    async def _paid(
+        self, backend: Backend, request: Request, pixels: Frames | None, reserve: int
+    ) -> Completion:
+        """One call within the budget; money that it cannot have cost is given back."""
+        if not reserve:
+            return await self._complete(backend, request, pixels)
+        async with self.money.call(request.key, reserve):
+            try:
+                return await self._complete(backend, request, pixels)
+            except P2RError as error:
+                # what was refused ends with the answer that says so
+                if not getattr(error, "maybe_billed", False) and not isinstance(error, RefusedError):
+                    self.money.void(request.key, reserve)
+                raise
+
     async def _make(self, backend: Backend, request: Request, pixels: Frames | None) -> Answer:
         if not self._started:
             await self._start(backend)
@@ -285,17 +303,11 @@ class Caller:
         reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
 
         async def attempt() -> Completion:
-            """One call; money that it cannot have cost is given back."""
-            if not reserve:
-                return await self._complete(backend, request, pixels)
-            async with self.money.call(key, reserve):
-                try:
-                    return await self._complete(backend, request, pixels)
-                except P2RError as error:
-                    # what was refused ends with the answer that says so
-                    if not getattr(error, "maybe_billed", False) and not isinstance(error, RefusedError):
-                        self.money.void(key, reserve)
-                    raise
+            """One call, journaled before it waits for its turn."""
+            completion = await self._paid(backend, request, pixels, reserve)
+            completion = keep(self.journal, key, completion, self.price)
+            await self.turns.take()
+            return completion
 
         try:
             completion = await call_with_retries(
@@ -320,7 +332,6 @@ class Caller:
             self.breaker.failed("failed", error.message)
             self.breaker.check()
             raise
-        completion = keep(self.journal, key, completion, self.price)
         self.made += 1
         self.breaker.answered(completion)
         self.breaker.check()
