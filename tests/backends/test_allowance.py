@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from videop2r_data.backends import money
@@ -32,7 +32,12 @@ def kill(journal: Journal) -> None:
     journal.close()
 
 
+COLLECTED = [(0, "s", n) for n in (1, 1, 1, 34)] + [(1, "s", 38), (0, "s", 40), (0, "s", 36)]
+"""Process 1 then answers a call that, as far as it has read, was never sent, and takes more money."""
+
+
 @given(STEPS)
+@example([*COLLECTED, (1, "x", 1), (1, "s", 29), (1, "s", 39)])
 @settings(deadline=None, max_examples=150)
 def test_no_order_of_events_passes_the_limit(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str, int]]

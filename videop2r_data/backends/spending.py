@@ -168,12 +168,14 @@ class Allowance:
             JournalError: the file of allowances cannot be used.
         """
         journal = self._journal
-        own = journal.own_nusd
-        if self._allowed is not None and own + nusd <= self._allowed:
+        if self._allowed is not None and journal.own_nusd + nusd <= self._allowed:
             return None
         journal.refresh()  # most of the reading is done before others have to wait
         with self._open() as held:
             journal.refresh()
+            own = (
+                journal.own_nusd
+            )  # less than before where it answered calls whose beginning was read just now
             others, spent, finished = _living(held, journal)
             taken = journal.spending.total_nusd - spent + others
             left = None if limit is None else limit - taken
