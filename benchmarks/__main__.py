@@ -76,17 +76,18 @@ def execute(call: Call, target: Path) -> Done:
         return Done(status, seconds, json.loads(made.read_bytes())["figures"])
 
 
-def verdicts(name: str, figures: Any) -> tuple[list[str], bool]:
+def verdicts(call: Call, figures: Any) -> tuple[list[str], bool]:
     """A line for each claim that a run decides, and whether none of them is broken."""
     lines, good = [], True
-    for claim in suite.load().claims_of(name):
+    broken = "does not hold at this size" if call.quick else "DOES NOT HOLD"
+    for claim in suite.load().claims_of(call.name):
         try:
             value = suite.figure(figures, claim.path)
         except NoFigureError:
             lines.append(f"  not decided: {claim.text} ({claim.limit})")
             continue
         good &= claim.holds(value)
-        word = "holds" if claim.holds(value) else "DOES NOT HOLD"
+        word = "holds" if claim.holds(value) else broken
         lines.append(f"  {word}: {claim.text}: {claim.shown(value)} ({claim.limit})")
     return lines, good
 
@@ -98,7 +99,7 @@ def run(names: Sequence[str], *, quick: bool) -> int:
         for call in calls(names, quick=quick):
             print(f"== {call.name}: {call.command}", flush=True)
             done = execute(call, (Path(folder) if quick else record.RUNS) / f"{call.name}.json")
-            lines, good = verdicts(call.name, done.figures) if done.figures is not None else ([], False)
+            lines, good = verdicts(call, done.figures) if done.figures is not None else ([], False)
             print(
                 f"== {call.name}: {done.seconds:.0f} s, exit status {done.status}",
                 *lines,
@@ -108,7 +109,7 @@ def run(names: Sequence[str], *, quick: bool) -> int:
             if done.status or not (good or quick):
                 failed.append(call.name)
     if quick:
-        print("sizes were small: which bounds hold says nothing here")
+        print("sizes were small: whether a bound holds says nothing here")
     if failed:
         print(f"failed, or broke a bound: {', '.join(failed)}")
     return int(bool(failed))

@@ -167,7 +167,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 def media() -> Path:
     """The folder of real clips that the tests use; it need not be there."""
     shared = os.environ.get("P2R_SHARED")
-    return (Path(shared) if shared else ROOT.parent / "shared") / "media"
+    return (Path(shared).resolve() if shared else ROOT.parent / "shared") / "media"
 
 
 def python_of(rival: str) -> Path:
