@@ -17,7 +17,10 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in errors.__all__ if name.endswith("Error")])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, P2RError)],
+)
 def test_an_error_is_the_same_in_another_process(name: str) -> None:
     kind = getattr(errors, name)
     if name == "MissingExtraError":

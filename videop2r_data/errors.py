@@ -33,30 +33,6 @@ import urllib.parse
 from importlib import metadata
 from pathlib import Path
 
-__all__ = [
-    "AuthError",
-    "AwayError",
-    "BackendError",
-    "BudgetError",
-    "BusyError",
-    "ConfigError",
-    "ExportError",
-    "HubAuthError",
-    "HubError",
-    "JournalError",
-    "MediaError",
-    "MemoryFullError",
-    "MissingExtraError",
-    "P2RError",
-    "RefusedError",
-    "SourceError",
-    "StoppedError",
-    "TraceError",
-    "TransientError",
-    "first_line",
-    "install_line",
-]
-
 
 class P2RError(Exception):
     """What is wrong, where it is, and what to do.

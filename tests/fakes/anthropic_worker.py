@@ -14,7 +14,6 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 from videop2r_data.backends import make_batches
@@ -89,7 +88,7 @@ async def collect_all(
     max_pause_s: float = 300.0,
     seen: list[BatchProgress] | None = None,
 ) -> BatchProgress:
-    """Round by round until nothing is open; what all rounds did together."""
+    """Round by round until nothing is open; what the last round found."""
     rounds: list[BatchProgress] = []
     while not rounds or not rounds[-1].done:
         if rounds:
@@ -98,8 +97,7 @@ async def collect_all(
         rounds.append(await runner.collect_ready(on_result))
     if seen is not None:
         seen += rounds
-    collected = tuple(name for one in rounds for name in one.collected)
-    return replace(rounds[-1], answered=sum(one.answered for one in rounds), collected=collected)
+    return rounds[-1]
 
 
 async def main(url: str, folder: Path, count: int, die_after: int | None) -> None:

@@ -102,7 +102,7 @@ def test_submitted_here_collected_there(tmp_path: Path) -> None:
         assert await elsewhere.submit(requests) == []
         seen: list[BatchProgress] = []
         done = await bench.wait(elsewhere, seen)
-        assert done.done and done.answered == 25 and sorted(done.collected) == sorted(ids)
+        assert done.done and len(bench.results) == 25
         assert [p.open_requests for p in seen] == [25, 25, 0]
         assert bench.texts() == said(25)
         assert all(r.completion is not None and r.completion.batched for r in bench.results)
@@ -266,8 +266,8 @@ def test_every_kind_of_result(tmp_path: Path) -> None:
         requests = make_requests(8)
         runner = bench.runner()
         await runner.submit(requests)
-        done = await bench.wait(runner)
-        assert done.answered == 8
+        await bench.wait(runner)
+        assert len(bench.results) == 8
         got = {r.key: r for r in bench.results}
         assert [type(got[r.key].error).__name__ for r in requests] == [
             "NoneType",
@@ -304,7 +304,7 @@ def test_results_cut_off_are_downloaded_again(cut: Any, tmp_path: Path) -> None:
         # a download that gets no answer on a connection in use is asked for once more, on a new one
         bench.server.fail("results", *[cut] * (2 if isinstance(cut, Cut) else 1))
         first = await runner.collect_ready(bench.results.append)
-        assert first.trouble and not first.collected and len(first.open_batches) == 1
+        assert first.trouble and len(first.open_batches) == 1
         # a connection that breaks may take lines with it that were under way
         assert len(bench.results) <= (cut.lines if isinstance(cut, CutStream) else 0)
         assert (await bench.wait(runner)).done

@@ -23,7 +23,7 @@ from tests.integration.test_build import (
 )
 from tests.integration.test_build_batches import judge
 from tests.integration.test_build_batches import run as run_batched
-from videop2r_data.backends import batches, segments
+from videop2r_data.backends import NANO, batches, segments
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.run import Stop
@@ -326,7 +326,7 @@ def test_a_second_ctrl_c_keeps_lost_calls_on_the_bill_and_frees_the_journal(tmp_
     asyncio.run(main())
     with Journal(tmp_path / "set.build" / "journal") as journal:
         # 4 calls of at most 1,024 tokens at 10 USD per million, and their prompts
-        assert 4 * 0.01024 < journal.spending.open_usd < 4 * 0.015
+        assert 4 * 0.01024 < journal.spending.open_nusd / NANO < 4 * 0.015
         assert len(list(journal.folder.glob("segment-*"))) == 1
     report, _ = run(tmp_path, lambda s: recipe(s, generate__backend__price=price))
     assert report.state == "complete" and report.spent.lost_usd > 0.04

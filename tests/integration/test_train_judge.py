@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.openai_server import Call, FakeServer, Reply
 from tests.trainer.judging.questions import item, question
+from videop2r_data.backends import NANO
 from videop2r_data.errors import AuthError, BudgetError, JournalError
 from videop2r_data.schemas.judges import BackendSpec, Price
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason, Verdicts, judge_counts
@@ -247,7 +248,7 @@ def spent_usd(judge: PerceptionJudge) -> float:
     """In the journal: finished calls, and lost ones at their upper bound."""
     assert judge._journal is not None
     spending = judge._journal.spending
-    return spending.finished_usd + spending.open_usd
+    return spending.total_nusd / NANO
 
 
 def test_processes_share_the_limit_of_money(tmp_path: Path) -> None:

@@ -237,16 +237,12 @@ class BatchProgress:
         open_batches: ids at the server that are not collected yet.
         unsettled: intents of which nobody knows yet whether the server took them.
         open_requests: requests in either.
-        answered: results handed over in this round.
-        collected: ids that were collected in this round.
         trouble: what went wrong in this round and will be tried again, in words.
     """
 
     open_batches: tuple[str, ...] = ()
     unsettled: int = 0
     open_requests: int = 0
-    answered: int = 0
-    collected: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
     @property

@@ -230,19 +230,15 @@ class BatchRunner:
         """
         trouble = list[str]()
         tickets = await self._settle(trouble)
-        answered, done, gone = 0, list[str](), list[str]()
+        gone = list[str]()
         for ticket in [t for t in tickets.values() if t.status == "submitted" and t.batch_id]:
             try:
-                count = await self._collect(ticket, on_result)
+                if await self._collect(ticket, on_result):
+                    ticket.status = "collected"
             except BatchGoneError as error:
                 gone.append(str(error))
             except TransientError as error:
                 trouble.append(f"batch {ticket.batch_id}: {error}")
-            else:
-                if count is not None:
-                    answered += count
-                    done.append(ticket.batch_id or "")
-                    ticket.status = "collected"
         if gone:
             hint = "if it is really gone: p2r-data build RECIPE --abandon-batch ID"
             raise BatchGoneError("\n".join(gone), hint=hint)
@@ -251,8 +247,6 @@ class BatchRunner:
             open_batches=tuple(t.batch_id for t in still if t.batch_id is not None),
             unsettled=sum(t.unsettled for t in still),
             open_requests=len(open_keys(tickets)),
-            answered=answered,
-            collected=tuple(done),
             trouble=tuple(trouble),
         )
 
@@ -273,11 +267,11 @@ class BatchRunner:
             lock.release()
         return tickets
 
-    async def _collect(self, ticket: Ticket, on_result: Callable[[BatchResult], None]) -> int | None:
-        """Results handed over, or None if the batch has not ended."""
+    async def _collect(self, ticket: Ticket, on_result: Callable[[BatchResult], None]) -> bool:
+        """Hand the results of a batch over; False: it has not ended."""
         batch_id = ticket.batch_id or ""
         if (await self.backend.poll(batch_id)).state != "ended":
-            return None
+            return False
         handled = self._handled.setdefault(batch_id, set())
         wanted = set(ticket.keys)
         failed: dict[str, BatchResult] = {}
@@ -303,7 +297,7 @@ class BatchRunner:
             on_result(failed.get(key) or BatchResult(key, None, lost))
         self.log.append_batch_event(collected(ticket.ticket, batch_id, len(handled.union(failed))))
         del self._handled[batch_id]
-        return len(wanted)
+        return True
 
     def _stays_short(self, ticket: Ticket, answered: int) -> bool:
         """Whether the results have had no new line for `SHORT_S` seconds: no more will come."""

@@ -93,11 +93,6 @@ class Spending:
         return self.finished_nusd / NANO
 
     @property
-    def open_usd(self) -> float:
-        """US dollars, upper bound, of calls that went out and never came back."""
-        return self.open_nusd / NANO
-
-    @property
     def total_nusd(self) -> int:
         """What may have been spent: finished calls, and lost ones at their upper bound."""
         return self.finished_nusd + self.open_nusd

@@ -326,9 +326,12 @@ class MediaStep:
         await self.store.close()
 
     def key(self, sample: Sample) -> str:
-        """Key of the file's media record in the journal."""
-        place = ["media/1", self._settings, sample.source, sample.path, sample.data_type.value]
-        focus = self._focus(sample)
+        """Key of the media record of a question in the journal."""
+        return self.key_of(sample.source, sample.path, sample.data_type, self._focus(sample))
+
+    def key_of(self, source: str, path: str, data_type: DataType, focus: Focus) -> str:
+        """Key of the media record of a file in the journal."""
+        place = ["media/1", self._settings, source, path, data_type.value]
         more: list[Any] = [] if focus.part == WHOLE.part else list(focus.part)
         if focus.question and self.spec.look is not None:
             from videop2r_data.media import embedder_key

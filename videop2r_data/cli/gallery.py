@@ -198,7 +198,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
         return lambda source, path, focus, kind: None
     from videop2r_data.backends import Journal
     from videop2r_data.builders import MediaStep
-    from videop2r_data.schemas import DataType, ProblemType, Sample, part_fault
+    from videop2r_data.schemas import DataType, part_fault
 
     recipe = release.lock.read_recipe()
     journal = Journal(place.journal, readonly=True)
@@ -210,20 +210,8 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
         """Numbers and times of the frames that the journal holds of a clip; None: it holds none."""
         if kind not in ("image", "video") or part_fault(*focus.part, DataType(kind)):
             return None
-        sample = Sample(  # the journal's key is made of these; the rest may be anything
-            source=source,
-            path=path,
-            data_type=DataType(kind),
-            start_s=focus.start_s,
-            end_s=focus.end_s,
-            problem_type=ProblemType.OCR,
-            sample_id="?",
-            problem_id="?",
-            problem=focus.question or "?",
-            solution="?",
-            row=0,
-        )
-        record: dict[str, Any] = (journal.media(step.key(sample)) or {}).get("record") or {}
+        key = step.key_of(source, path, DataType(kind), focus)
+        record: dict[str, Any] = (journal.media(key) or {}).get("record") or {}
         indices, times = record.get("indices"), record.get("times_s")
         return (indices, times) if indices and times and len(indices) == len(times) else None
 

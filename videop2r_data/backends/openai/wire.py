@@ -227,17 +227,18 @@ def parse_completion(
     if not is_own(data.get("id")):
         raise TransientError(OTHERS, maybe_billed=True)
     model = data.get("model")
+    finish = _FINISH.get(text_at(choice, "finish_reason"), "other")
     declined = not text and isinstance(message.get("refusal"), str)
     return Completion(
         text=text,
-        finish_reason="content_filter" if declined else _finish(choice.get("finish_reason")),
+        finish_reason="content_filter" if declined else finish,
         model=model if isinstance(model, str) and model else asked,
         usage=_usage(data.get("usage")),
         reasoning_chars=_reasoning_chars(message),
     )
 
 
-def server_message(data: Any, *, limit: int = 300) -> str:
+def server_message(data: Any) -> str:
     """The error text in a decoded body, on one line and shortened."""
     found = data
     for name in ("error", "message", "detail"):
@@ -245,7 +246,7 @@ def server_message(data: Any, *, limit: int = 300) -> str:
             found = found[name]
     text = found if isinstance(found, str) else orjson.dumps(found, default=repr).decode()
     text = " ".join(text.split())
-    return text if len(text) <= limit else text[:limit] + "…"
+    return text if len(text) <= 300 else text[:300] + "…"
 
 
 def _text(content: Any) -> str:
@@ -261,10 +262,6 @@ def _reasoning_chars(message: dict[str, Any]) -> int:
     """Characters that the server took out of the text as reasoning; servers name the field differently."""
     found = (message.get(name) for name in ("reasoning_content", "reasoning"))
     return max((len(text) for text in found if isinstance(text, str)), default=0)
-
-
-def _finish(reason: Any) -> FinishReason:
-    return _FINISH.get(reason, "other") if isinstance(reason, str) else "other"
 
 
 def _usage(usage: Any) -> Usage:

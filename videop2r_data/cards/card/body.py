@@ -195,12 +195,11 @@ def _load_name(facts: Facts) -> str:
     return facts.published.repo if facts.published is not None else str(facts.lock.recipe["name"])
 
 
-def snippet(name: str, revision: str | None = None) -> str:
+def snippet(name: str) -> str:
     """A Python block that loads the data set."""
-    extra = "" if revision is None else f", revision={revision!r}"
     return (
         "```python\nfrom datasets import load_dataset\n\n"
-        f'ds = load_dataset("{name}", split="train"{extra})  # other configs: "rl", "rejected"\n'
+        f'ds = load_dataset("{name}", split="train")  # other configs: "rl", "rejected"\n'
         "```\n"
     )
 

@@ -178,7 +178,6 @@ async def draw_sheets(
     spec: MediaSpec,
     *,
     side: int = 160,
-    workers: int = 0,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[int, Sheet], dict[int, str]]:
     """Sample every clip that has a file as its build did, in decoder processes.
@@ -187,7 +186,6 @@ async def draw_sheets(
         clips: the page's clips.
         spec: how the build sampled them.
         side: the longer side of one small frame, pixels.
-        workers: decoder processes, 0: one per core.
         tell: called with progress: (done, all).
 
     Returns:
@@ -197,7 +195,7 @@ async def draw_sheets(
     failed: dict[int, str] = {}
     wanted = [i for i, clip in enumerate(clips) if clip.file is not None]
     waiting = iter(wanted)  # shared by all workers: each takes the next clip
-    async with DecodePool(spec, want="array", workers=workers) as pool:
+    async with DecodePool(spec, want="array") as pool:
 
         async def work() -> None:
             """Prepare one clip after the other until none waits."""
