@@ -12,7 +12,7 @@ BUILD_ARGS ?=
 SUITE := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile -m 'not vllm'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-vllm mutants fuzz audit wheel check format format-check lint types imports main-path bench env \
+.PHONY: help demo test coverage test-vllm gate mutants fuzz audit wheel check format format-check lint types imports main-path bench env \
         env-run env-vllm constraints constraints-vllm ci clean
 
 help: ## this list
@@ -37,6 +37,10 @@ test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in pro
 	  tests/integration/test_vllm_rollout_transfer.py tests/integration/test_vllm_training.py \
 	  tests/backends/test_vllm_engine.py \
 	  tests/backends/test_transformers_local.py tests/backends/test_rope_positions.py $(PYTEST_ARGS)
+
+gate: env ## instructions of the hot parts, counted by valgrind, against benchmarks/gate.yaml
+	@bash scripts/valgrind.sh >/dev/null
+	@$(PY) -m benchmarks.gate $(GATE_ARGS)
 
 mutants: env ## break one guaranteed line at a time: a test must notice each
 	@$(PY) scripts/mutants.py
