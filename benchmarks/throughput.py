@@ -304,7 +304,11 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         named = dict(rivals.parse_rival(text) for text in options.rival)
     except ValueError as error:
         parser.error(str(error))
-    options.rivals = (rivals.installed() if options.rivals else {}) | named
+    found = rivals.installed() if options.rivals else {}
+    for name in rivals.CLIENTS if options.rivals else ():
+        if name not in found | named:
+            print(f"left out, because it is not here: benchmarks/rivals/env.sh {name}", file=sys.stderr)
+    options.rivals = found | named
     if options.rivals and options.media != "text":
         parser.error("rivals are asked questions of text only: leave out --media, or --rivals and --rival")
     return options

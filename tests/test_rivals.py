@@ -14,7 +14,7 @@ import pytest
 from benchmarks import rivals
 from benchmarks._throughput_figures import figures
 from benchmarks.rivals import task
-from benchmarks.throughput import server
+from benchmarks.throughput import parse_options, server
 
 ROOT = Path(__file__).parent.parent
 ENV = ROOT / "benchmarks" / "rivals" / "env.sh"
@@ -168,6 +168,19 @@ def test_a_rival_that_fails_is_told_and_left_out(tmp_path: Path) -> None:
     made = json.loads(record.read_text())
     assert made["benchmark"] == "throughput_text"
     assert list(made["figures"]["kinds"]) == ["bare", "bare-uvloop", "build"]
+
+
+def test_rivals_without_an_environment_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python"
+    monkeypatch.setattr(rivals, "installed", lambda: {"datatrove": python})
+    options = parse_options(["--rivals", "--rival", f"curator={python}"])
+    assert options.rivals == {"datatrove": python, "curator": python}
+    assert capsys.readouterr().err.splitlines() == [
+        f"left out, because it is not here: benchmarks/rivals/env.sh {name}"
+        for name in ("designer", "distilabel")
+    ]
 
 
 def test_rivals_are_asked_for_text_only() -> None:

@@ -10,7 +10,9 @@ nothing is imported here that such an environment lacks. What is measured, the s
     peak_mb            most memory of its own process and of the largest one that it started
     max_in_flight      most requests that waited for their answer at one time, as the server saw them
 
-Importing modules has no part in it: a small run with other questions comes before the one that counts.
+Each has the settings that are best for it, and one process that makes calls, as the build has (several
+processes would share out the questions of either). Importing modules has no part in it: a small run with
+other questions comes before the one that counts.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 python -m benchmarks.rivals.designer_client URL BODIES CALLS CONCURRENCY
 
-Jinja2's own sandbox renders the prompts (it is faster than Data Designer's hardened one); metrics for
-Prometheus and the check of the model before the run are off. Its profile of the finished column wants a
-tokenizer file from the network and does without where there is none.
+All rows are one group. Jinja2's own sandbox renders the prompts (it is faster than Data Designer's hardened
+one); metrics for Prometheus and the check of the model before the run are off. Its profile of the finished
+column wants a tokenizer file from the network and does without where there is none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def main() -> None:
     provider = dd.ModelProvider(name="here", endpoint=task.url, api_key="none")
     designer = DataDesigner(artifact_path=folder, model_providers=[provider])
     designer.set_run_config(
-        dd.RunConfig(jinja_rendering_engine=dd.JinjaRenderingEngine.NATIVE, otel_metrics_port=None)
+        dd.RunConfig(
+            buffer_size=len(task.questions),
+            jinja_rendering_engine=dd.JinjaRenderingEngine.NATIVE,
+            otel_metrics_port=None,
+        )
     )
 
     def run(questions: Sequence[Question]) -> Callable[[], list[str]]:

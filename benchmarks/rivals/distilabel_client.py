@@ -2,9 +2,10 @@
 
 python -m benchmarks.rivals.distilabel_client URL BODIES CALLS CONCURRENCY
 
-A step asks all questions of a batch at once and waits for the last one, so a batch is as large as what may be
-in flight. The step has a process of its own. The cache of finished batches is on, as by default, and empty;
-what can be kept beside each answer, the raw request and response, is off.
+A step asks all questions of a batch at once and waits for the last one, so a batch is as large as what may
+be in flight. The step that loads the questions hands over all of them at once: batches then wait for the
+asking step, and never that step for the loading one. One replica asks, in a process of its own. The cache of
+finished batches is on, as by default, and empty; the raw request and response beside each answer are off.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main() -> None:
                 add_raw_input=False,
                 add_raw_output=False,
             )
-            LoadDataFromDicts(data=asked, batch_size=task.concurrency) >> asking
+            LoadDataFromDicts(data=asked, batch_size=len(asked)) >> asking
         made = pipeline.run()
         return lambda: list(made["default"]["train"]["generation"])
 
