@@ -23,9 +23,9 @@ from videop2r_data.schemas import (
     packaged_grammars,
     parse_recipe,
 )
-from videop2r_data.schemas.evaluation import load_plan
+from videop2r_data.schemas.evaluation import EvalPlan
 from videop2r_data.schemas.grammar import parse_grammar
-from videop2r_data.schemas.yaml_file import parse_set, read_settings, validate_settings
+from videop2r_data.schemas.yaml_file import parse_mapping, parse_set, read_settings, validate_settings
 from videop2r_data.trainer.settings.recipe import list_train_recipes, load_train_recipe, train_recipe_text
 
 _BASE = Path(tempfile.mkdtemp(prefix="p2r-fuzz-"))
@@ -54,7 +54,12 @@ def _grammar(text: str) -> None:
 def _plan(text: str) -> None:
     path = _BASE / "p.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    _refused_or(lambda: load_plan(path), "p.yaml")
+
+    def read() -> EvalPlan:
+        told = parse_mapping(read_settings(path), where=str(path), what="plan", valid="a plan")
+        return validate_settings(told, EvalPlan, where=str(path), what="plan", base=_BASE)
+
+    _refused_or(read, "p.yaml")
 
 
 def _training(text: str) -> None:

@@ -41,7 +41,6 @@ from .judge_requests import useless_verdict as useless_verdict
 from .make import Step as Step
 from .make import batch_scope as batch_scope
 from .make import make_backend as make_backend
-from .make import make_batch_caller as make_batch_caller
 from .make import make_batches as make_batches
 from .make import make_breaker as make_breaker
 from .make import make_caller as make_caller

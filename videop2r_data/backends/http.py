@@ -7,7 +7,7 @@ import io
 import os
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -305,16 +305,10 @@ class HttpBackend(ABC):
             RefusedError: the server refused this very request, or its protocol cannot carry it.
             AuthError: wrong key, no permission, no such model or path, no money left.
         """
-        session = self._session
-        if session is None:
+        if self._session is None:
             raise BackendError(f"{self!r} is not started")
         data, sent = payload(self._body(request, frames)), request_id(request)
-        # one timer for all calls ends each; a second one would cost a tenth of a short call
-        with self._errors(self._spec.timeout_s, paid=True), self._deadlines.call():
-            async with session.post(
-                self._url, data=data, headers={ID_HEADER: sent}, proxy=self._proxy, allow_redirects=False
-            ) as response:
-                body = scrubbed(await _read(response, keep=self.keep_alive), self._key)
+        response, body = await self._send("POST", self._url, paid=True, data=data, headers={ID_HEADER: sent})
         if self.on_rate_limits is not None:
             limits = rate_limits(response.headers)
             if limits is not None:
@@ -324,7 +318,6 @@ class HttpBackend(ABC):
         try:
             return self._parse(body, request.model, sent)
         except TransientError:
-            assert isinstance(response, _Response)
             response.drop()  # where an answer went wrong, the next one may come for the wrong question
             raise
 
@@ -337,11 +330,11 @@ class HttpBackend(ABC):
         """
         with self._errors(LIST_S, paid=False):
             async with asyncio.timeout(LIST_S):
-                status, headers, body = await self._send("GET", self._models_url())
-        if status == 200:
+                response, body = await self._send("GET", self._models_url())
+        if response.status == 200:
             return parse_models(decode(body))
-        failure = self._failure(status, body, headers)
-        if status in (401, 403) or isinstance(failure, TransientError):
+        failure = self._failure(response.status, body, response.headers)
+        if response.status in (401, 403) or isinstance(failure, TransientError):
             raise failure
         return None
 
@@ -356,19 +349,19 @@ class HttpBackend(ABC):
 
     async def _send(
         self, method: str, url: URL, *, paid: bool = False, **parts: Any
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of one call, one try; `paid`: a lost answer may be charged."""
+    ) -> tuple[_Response, bytes]:
+        """The answer to one call, one try, and its body; `paid`: a lost answer may be charged."""
         await self.start()
         assert self._session is not None
+        # one timer for all calls ends each; a second one would cost a tenth of a short call
         with self._errors(self._spec.timeout_s, paid=paid), self._deadlines.call():
             async with self._session.request(
                 method, url, proxy=self._proxy, allow_redirects=False, **parts
             ) as response:
-                return (
-                    response.status,
-                    response.headers,
-                    scrubbed(await _read(response, keep=self.keep_alive), self._key),
-                )
+                assert isinstance(response, _Response)
+                if not self.keep_alive:
+                    response.drop()
+                return response, scrubbed(await _read(response), self._key)
 
     async def _json(self, method: str, url: URL, *, paid: bool = False, **parts: Any) -> dict[str, Any]:
         """The JSON object that a call is answered with.
@@ -376,9 +369,9 @@ class HttpBackend(ABC):
         Raises:
             TransientError, RefusedError, AuthError: see `errors`.
         """
-        status, headers, body = await self._send(method, url, paid=paid, **parts)
-        if status != 200:
-            raise self._failure(status, body, headers)
+        response, body = await self._send(method, url, paid=paid, **parts)
+        if response.status != 200:
+            raise self._failure(response.status, body, response.headers)
         told = decode(body)
         if not isinstance(told, dict):
             said = self._clean(server_message(told))
@@ -435,10 +428,8 @@ class HttpBackend(ABC):
         return text.replace(self._key, "***") if self._key else text
 
 
-async def _read(response: aiohttp.ClientResponse, *, keep: bool) -> bytes:
-    """The whole body, within the size limit; `keep`: its connection may serve another call."""
-    if not keep and isinstance(response, _Response):
-        response.drop()
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body, within the size limit."""
     length = response.content_length
     if length is not None and length <= MAX_ANSWER_BYTES:
         return await response.read()

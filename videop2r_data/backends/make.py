@@ -6,7 +6,6 @@ import pkgutil
 from collections.abc import Callable
 from functools import partial
 
-from videop2r_data.backends.batches import BatchCaller
 from videop2r_data.backends.breaker import Breaker, useless_trace
 from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.journal import Journal
@@ -129,17 +128,3 @@ def make_caller(
 def batch_scope(step: Step) -> str:
     """Whose batches of the journal are those of a step; the judge's were there first."""
     return "" if step == "judge" else step
-
-
-def make_batch_caller(
-    spec: BackendSpec, step: Step, *, journal: Journal, money: Money, breaker: Breaker
-) -> BatchCaller:
-    """The caller of a step that is asked in batches; the arguments are those of `make_caller`."""
-    return BatchCaller(
-        make_batches(spec),
-        journal=journal,
-        money=money,
-        price=spec.price,
-        breaker=breaker,
-        scope=batch_scope(step),
-    )

@@ -21,7 +21,7 @@ from videop2r_data.backends import (
     batch_scope,
     fold,
     make_backend,
-    make_batch_caller,
+    make_batches,
     make_breaker,
     make_caller,
     messages,
@@ -416,8 +416,14 @@ class Parts:
 
     def _asker(self, step: Step, spec: BackendSpec, *, live: bool, batches: bool) -> Caller | BatchCaller:
         if spec.batch and live and batches:
-            breaker = self._breaker(step)
-            return make_batch_caller(spec, step, journal=self.journal, money=self.money, breaker=breaker)
+            return BatchCaller(
+                make_batches(spec),
+                journal=self.journal,
+                money=self.money,
+                price=spec.price,
+                breaker=self._breaker(step),
+                scope=batch_scope(step),
+            )
         what = batch_scope(step) or "judge"
         events = self.journal.batch_events() if live else []
         if events and (waiting := len(open_keys(fold(events), batch_scope(step)))):

@@ -54,7 +54,6 @@ from .evaluation import Place as Place
 from .evaluation import Reply as Reply
 from .evaluation import Shows as Shows
 from .evaluation import TagCell as TagCell
-from .evaluation import load_plan as load_plan
 from .grammar import BOX as BOX
 from .grammar import GroupSpec as GroupSpec
 from .grammar import Role as Role

@@ -17,7 +17,6 @@ from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.schemas.recipe import DemoSpec, GenerateSpec, GrammarField, Recipe, SourceSpec, VerifySpec
 from videop2r_data.schemas.rows import ClaimCell, Int32, JudgementCell, SegmentCell
 from videop2r_data.schemas.verdict import READING, Policy, Unit
-from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # --- what is asked of whom ---
 
@@ -217,23 +216,6 @@ class EvalPlan(Model):
             judges=self.judges,
             max_cost=self.max_cost,
         )
-
-
-def load_plan(path: Path) -> EvalPlan:
-    """Read a plan.
-
-    Raises:
-        ConfigError: the file is missing, not UTF-8 or not valid; every error at once.
-    """
-    return parse_yaml(
-        read_settings(path),
-        EvalPlan,
-        where=str(path),
-        what="plan",
-        valid="docs/evaluation.md has a plan to begin with",
-        allowed="docs/evaluation.md lists what is allowed",
-        base=path.parent,
-    )
 
 
 # --- one graded question ---

@@ -121,10 +121,10 @@ class GeminiBackend(HttpBackend):
         }
         begin = self._root.with_path(f"/upload{self._root.path.rstrip('/')}/files")
         named = {"file": {"displayName": label}}
-        status, told, body = await self._send("POST", begin, paid=True, json=named, headers=headers)
-        place = told.get("x-goog-upload-url", "")
-        if status != 200 or not place:
-            raise self._failure(status, body, told)
+        told, body = await self._send("POST", begin, paid=True, json=named, headers=headers)
+        place = told.headers.get("x-goog-upload-url", "")
+        if told.status != 200 or not place:
+            raise self._failure(told.status, body, told.headers)
         # The address is the server's; behind a gateway that is another host, which our key must not reach.
         url = begin.with_path(URL(place).path).with_query(URL(place).query)
         headers = {"X-Goog-Upload-Offset": "0", "X-Goog-Upload-Command": "upload, finalize"}
