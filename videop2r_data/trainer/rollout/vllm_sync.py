@@ -90,7 +90,8 @@ class Http:
     async def _all(self, method: str, path: str, bodies: Sequence[Body], then: Told | None) -> list[Any]:
         gate = asyncio.Semaphore(self._spec.concurrency)
         async with aiohttp.ClientSession(
-            headers=self._headers,
+            # a repeated answer behind one that ends its connection would be an error of the first
+            headers={**self._headers, "Connection": "keep-alive"},
             timeout=aiohttp.ClientTimeout(total=self._spec.timeout_s, sock_connect=30.0),
             # a connection for each request: an answer that a proxy repeats would reach the next one
             connector=aiohttp.TCPConnector(limit=self._spec.concurrency, force_close=True),
