@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from videop2r_data.backends.turns import Turns
 
 
-async def passing(callers: int, a_turn: int, cancelled: frozenset[int] = frozenset()) -> list[list[int]]:
+async def passing(callers: int, share: int, cancelled: frozenset[int] = frozenset()) -> list[list[int]]:
     """Who passed in each turn of the loop, all of them having come in the first."""
-    turns, passed = Turns(a_turn), list[int]()
+    turns, passed = Turns(share), list[int]()
 
     async def one(number: int) -> None:
         await turns.take()
@@ -30,24 +30,30 @@ async def passing(callers: int, a_turn: int, cancelled: frozenset[int] = frozens
     return [turn for turn in seen if turn]
 
 
-@given(st.integers(0, 60), st.integers(1, 9))
-def test_a_few_pass_in_each_turn_in_the_order_in_which_they_came(callers: int, a_turn: int) -> None:
-    seen = asyncio.run(passing(callers, a_turn))
-    assert [number for turn in seen for number in turn] == list(range(callers))
-    assert all(len(turn) <= a_turn for turn in seen) and len(seen) == -(-callers // a_turn)
+def dealt(line: list[int], share: int) -> list[list[int]]:
+    """The first alone, then in each turn a part of those left, at least one."""
+    seen, line = [line[:1]], line[1:]
+    while line:
+        most = max(1, len(line) // share)
+        seen.append(line[:most])
+        line = line[most:]
+    return [turn for turn in seen if turn]
 
 
-@given(st.sets(st.integers(0, 29)))
+@given(st.integers(0, 90), st.integers(1, 9))
+def test_a_few_pass_in_each_turn_in_the_order_in_which_they_came(callers: int, share: int) -> None:
+    assert asyncio.run(passing(callers, share)) == dealt(list(range(callers)), share)
+
+
+@given(st.sets(st.integers(1, 29)))
 def test_whoever_is_cancelled_in_line_takes_no_place(cancelled: set[int]) -> None:
-    """The first turn has passed when they are cancelled."""
-    seen = asyncio.run(passing(30, 4, frozenset(cancelled)))
-    first, rest = [*range(4)], [number for number in range(4, 30) if number not in cancelled]
-    assert seen == [first, *(rest[start : start + 4] for start in range(0, len(rest), 4))]
+    seen = asyncio.run(passing(30, 100, frozenset(cancelled)))  # a share so small that each passes alone
+    assert seen == [[number] for number in range(30) if number not in cancelled]
 
 
 def test_a_line_that_ended_can_begin_again() -> None:
     async def twice() -> None:
-        turns = Turns(1)
+        turns = Turns()
         for _ in range(3):
             await asyncio.wait_for(asyncio.gather(*(turns.take() for _ in range(5))), timeout=60)
             await asyncio.sleep(0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-A_TURN = 8
-"""Answers taken up in one turn of the loop."""
+SHARE = 8
+"""In one turn of the loop passes this part of the line."""
 
 
 class Turns:
-    """Lets a few callers pass in each turn of the event loop, the others wait in line.
+    """Lets one of those in line pass in each turn of the event loop, or an eighth of a long line.
 
     What every call does between its answer and the next request takes several turns of the loop. A hundred
     answers that come at once would go through them side by side, and a hundred requests would leave together
@@ -20,7 +20,7 @@ class Turns:
     One belongs to one event loop and is not thread-safe.
 
     >>> async def passed():
-    ...     turns, done = Turns(2), []
+    ...     turns, done = Turns(), []
     ...     async def one(name):
     ...         await turns.take()
     ...         done.append(name)
@@ -30,32 +30,34 @@ class Turns:
     ...     await asyncio.gather(*tasks)
     ...     return first, "".join(done)
     >>> asyncio.run(passed())
-    ('ab', 'abc')
+    ('a', 'abc')
     """
 
-    def __init__(self, a_turn: int = A_TURN) -> None:
-        self._a_turn = a_turn
-        self._taken = 0
+    def __init__(self, share: int = SHARE) -> None:
+        self._share = share
+        self._busy = False
+        """Somebody passed in this turn of the loop."""
         self._line: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
         """Go on, in this turn or a later one, first come first served."""
-        if self._line or self._taken >= self._a_turn:
+        if self._busy:
             future = asyncio.get_running_loop().create_future()
             self._line.append(future)
             await future
         else:
-            if not self._taken:
-                asyncio.get_running_loop().call_soon(self._next)
-            self._taken += 1
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
         """Another turn of the loop: those in front may go on."""
-        self._taken = 0
-        while self._line and self._taken < self._a_turn:
+        passes = 0
+        most = max(1, len(self._line) // self._share)
+        while self._line and passes < most:
             future = self._line.popleft()
             if not future.done():  # else it was cancelled while it waited
                 future.set_result(None)
-                self._taken += 1
-        if self._taken:
+                passes += 1
+        self._busy = passes > 0
+        if passes:
             asyncio.get_running_loop().call_soon(self._next)
