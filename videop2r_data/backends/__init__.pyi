@@ -54,6 +54,8 @@ from .segments import FileLock as FileLock
 from .segments import Writer as Writer
 from .segments import begin_segment as begin_segment
 from .segments import is_held as is_held
+from .segments import sync as sync
+from .segments import try_lock as try_lock
 from .spending import NANO as NANO
 from .store import Shipper as Shipper
 from .store import Store as Store

@@ -17,7 +17,6 @@ from struct import Struct
 from typing import ClassVar, Self
 
 from videop2r_data.errors import JournalError
-from videop2r_data.files import sync
 
 # `flock` instead of lock files: the system frees it when the process ends, after `kill -9` too, so nothing is
 # left that a person would have to delete.
@@ -395,3 +394,12 @@ def cut_torn_tail(fd: int) -> None:
     if end != size:
         os.ftruncate(fd, end)
         os.fsync(fd)
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import math
 import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from itertools import chain, islice
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import orjson
 
-from videop2r_data.backends import Journal, cost_usd
+from videop2r_data.backends import Journal, cost_usd, sync, try_lock
 from videop2r_data.builders.run import Portion, Replay, Tally
 from videop2r_data.builders.sources import PoolDigest
 from videop2r_data.builders.steps import Parts
@@ -36,7 +36,6 @@ from videop2r_data.files import (
     file_lock,
     read_lock,
     shard_name,
-    sync,
 )
 from videop2r_data.schemas import (
     CONFIGS,
@@ -178,13 +177,10 @@ def _fresh(staging: Path, made: Made) -> int:
 def _try_lock(folder: Path) -> int | None:
     """Lock a folder itself: the lock stays with it when it is renamed. None: another process holds it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    except OSError:
-        pass  # a file system without locks: go on without one
+    with suppress(OSError):  # a file system without locks: go on without one
+        if not try_lock(fd):
+            os.close(fd)
+            return None
     return fd
 
 

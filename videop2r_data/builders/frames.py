@@ -91,12 +91,9 @@ class FrameStore:
             return await asyncio.shield(entry.task)
         except BaseException as error:
             self._let_go(key, entry)
-            if isinstance(error, asyncio.CancelledError) and entry.task.cancelled() and self._was_stopped():
+            if isinstance(error, asyncio.CancelledError) and entry.task.cancelled() and self._stopped:
                 raise StoppedError("asked to stop while a file was decoded") from None
             raise
-
-    def _was_stopped(self) -> bool:
-        return self._stopped
 
     def stop(self) -> None:
         """Start no further decode and cancel those under way; decoded frames stay."""

@@ -25,7 +25,6 @@ from .names import read_text as read_text
 from .names import shard_name as shard_name
 from .names import shards as shards
 from .names import siblings as siblings
-from .names import sync as sync
 from .names import work_folder as work_folder
 from .opening import FORMATS as FORMATS
 from .opening import MediaRoots as MediaRoots

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -157,15 +156,6 @@ def _numbers(of: int, have: Container[int]) -> range:
 
 MAX_TEXT_BYTES = 64 * 2**20
 """A card or a lock above it is refused unread: both are small, and come from strangers."""
-
-
-def sync(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def file_digest(path: Path) -> str:

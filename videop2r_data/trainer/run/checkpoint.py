@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from videop2r_data.backends import FileLock
+from videop2r_data.backends import FileLock, sync
 from videop2r_data.errors import ConfigError
-from videop2r_data.files import sync
 from videop2r_data.prompts import Prompt
 from videop2r_data.schemas import default_grammar
 from videop2r_data.trainer.data.examples import Example
