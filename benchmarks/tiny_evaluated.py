@@ -191,7 +191,7 @@ def main() -> None:
     chosen = parser.parse_args()
     sizes = {"sft": chosen.sft, "rl": chosen.rl, "rows": chosen.rows, "prompts": 32}
     if chosen.quick:
-        sizes = {"sft": 3, "rl": 2, "rows": 6, "prompts": 2}
+        sizes = {"sft": 3, "rl": 2, "rows": 3, "prompts": 2}
     with tempfile.TemporaryDirectory(prefix="p2r-tiny-") as place:
         told, found = run((chosen.work or Path(place)).resolve(), **sizes)
     print(told)

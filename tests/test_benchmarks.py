@@ -138,6 +138,19 @@ def test_a_full_run_is_recorded_and_a_failed_one_leaves_the_last_record(tmp_path
     assert json.loads(target.read_text()) == found
 
 
+def test_a_broken_bound_and_a_missing_figure_fail_a_full_run_alone() -> None:
+    full, quick = (Call("startup", RUNS["startup"], quick) for quick in (False, True))
+    held = "  holds: `p2r-data --help`: 0.200 s (at most 0.5 s)"
+    assert program.verdicts(full, {"help_s": 0.2}) == ([held], True)
+    assert program.verdicts(full, {"help_s": 0.7}) == (
+        [held.replace("holds", "DOES NOT HOLD").replace("0.2", "0.7")],
+        False,
+    )
+    missing = ["  not decided: `p2r-data --help` (at most 0.5 s)"]
+    assert program.verdicts(full, {}) == (missing, False)
+    assert program.verdicts(quick, {}) == (missing, True)
+
+
 def test_what_a_run_lacks_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("P2R_SHARED", str(tmp_path))
     one = suite.Run(module="benchmarks.frames", full=["{media}"], needs=["media"], rivals=["nobody"])
