@@ -229,9 +229,9 @@ def _load_pool(folder: Path, count: int) -> Pool:
 def _build(pool: Pool) -> None:
     from videop2r_data.backends import Journal
     from videop2r_data.builders import Observer, Parts, Stop, Workspace, make_calls
-    from videop2r_data.schemas import BACKENDS, Recipe
+    from videop2r_data.schemas import BACKENDS, BackendKind, Recipe
 
-    BACKENDS["immediate"] = BACKENDS["demo"]._replace(makes=f"{__name__}:Immediate")
+    BACKENDS["immediate"] = BackendKind(makes=f"{__name__}:Immediate")
     backend = {"kind": "immediate", "model": "m", "concurrency": 8}
     recipe = Recipe.model_validate(
         {

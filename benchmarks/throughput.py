@@ -63,7 +63,7 @@ def server(latency: float) -> Iterator[str]:
 
 def get(url: str, path: str) -> Any:
     """One JSON document of the server."""
-    with urllib.request.urlopen(f"{url}/{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/{path}", timeout=120) as answer:
         return json.load(answer)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import held
+
 SECRET = "planted-secret-0123456789abcdefghijklmnop"
 
 
@@ -33,9 +35,10 @@ class S3:
 
         def back() -> None:
             """After a while."""
-            time.sleep(seconds)
-            self._server = self._new(self.port)
-            self._server.start()
+            with held(self.port):
+                time.sleep(seconds)
+                self._server = self._new(self.port)
+                self._server.start()
 
         thread = threading.Thread(target=back)
         thread.start()

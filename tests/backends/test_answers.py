@@ -46,5 +46,5 @@ def test_what_is_no_json(body: bytes) -> None:
         json_of(body)
 
 
-def test_no_server_is_waited_for_longer_than_an_hour() -> None:
-    assert retry_after_s({"retry-after": "86400"}) == 3600.0
+def test_a_server_that_asks_for_days_is_quoted_as_it_is() -> None:
+    assert retry_after_s({"retry-after": "259200"}) == 259_200.0

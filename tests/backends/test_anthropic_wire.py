@@ -51,7 +51,7 @@ def test_sampling_fields(model: str, fields: set[str]) -> None:
         ({"retry-after": "12"}, 12.0),
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after": "-3"}, None),
-        ({"retry-after": "999999"}, 3600.0),
+        ({"retry-after": "999999"}, 999_999.0),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "Thu, 01 Jan 1970 00:16:50 GMT"}, 10.0),
@@ -85,7 +85,7 @@ def test_retry_after(headers: dict[str, str], wait: float | None) -> None:
 @settings(deadline=None)
 def test_no_header_breaks_it(text: str) -> None:
     wait = retry_after_s({"retry-after": text})
-    assert wait is None or 0.0 <= wait <= 3600.0
+    assert wait is None or 0.0 <= wait < float("inf")
 
 
 @given(

@@ -184,6 +184,16 @@ def test_too_many_is_tried_again_and_what_is_refused_is_not(kind: str, tmp_path:
     run(kind, work, tmp_path)
 
 
+def test_no_server_is_waited_for_longer_than_an_hour(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        began = bench.clock.now
+        bench.server.fail("create", Status(429, "rate_limit_exceeded", headers={"retry-after": "86400"}))
+        assert len(await bench.runner().submit(make_requests(2))) == 1
+        assert bench.clock.now == began + 3600
+
+    run("openai", work, tmp_path)
+
+
 def test_overload_and_garbage_leave_the_outcome_open(kind: str, tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         bench.server.fail("create", Status(503), Garbage())

@@ -63,6 +63,7 @@ def test_what_a_lost_node_had_is_done_by_others(
     async def lose() -> None:
         while watch.decoded < watch.rows + IN_FLIGHT + 2:  # noqa: ASYNC110 - frames wait for their call
             await asyncio.sleep(0.05)
+        assert watch.decoded > watch.rows, "no frames wait for their call"
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=1, object_store_memory=150 * 2**20)
 

@@ -19,7 +19,6 @@ from videop2r_data.errors import TransientError
 _GATEWAY = frozenset({502, 504, 524})
 """A gateway gave up; the server behind it may have answered, and counted the tokens."""
 _SECRET_CHARS = 16
-_MAX_WAIT_S = 3600.0
 _BUDGETS = (
     *(f"x-ratelimit-{{}}-{of}" for of in ("requests", "tokens")),
     *(f"anthropic-ratelimit-{of}-{{}}" for of in ("requests", "tokens", "input-tokens", "output-tokens")),
@@ -54,7 +53,7 @@ def parse_span_s(text: str) -> float | None:
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds that a server asks to wait, 0 to 3600; None if it does not say.
+    """Seconds that a server asks to wait; None if it does not say. Whoever waits has a bound of its own.
 
     By `retry-after-ms`, else by `retry-after` (seconds, a span or an HTTP date), else the latest reset of the
     budgets of OpenAI and Anthropic that are used up.
@@ -69,7 +68,7 @@ def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> fl
         used_up = (name for name in _BUDGETS if headers.get(name.format("remaining"), "0").strip() == "0")
         resets = (_reset_s(headers.get(name.format("reset"), ""), now) for name in used_up)
         found = max((reset for reset in resets if reset is not None), default=None)
-    return None if found is None else min(found, _MAX_WAIT_S)
+    return found
 
 
 def _asked_s(headers: Mapping[str, str], now: float) -> float | None:

@@ -59,6 +59,8 @@ from videop2r_data.schemas import BatchBackend, BatchResult, Price, Request
 _TRIES = 6
 _LOCK_LOOK_S = 1.0
 """Seconds between two looks at the lock that another share holds."""
+MAX_WAIT_S = 3600.0
+"""No server is waited for longer when a batch is handed over, whatever it asks for."""
 
 
 @dataclass(eq=False)
@@ -163,7 +165,7 @@ class BatchRunner:
             except NotAcceptedError as error:
                 if attempt == _TRIES - 1:
                     raise
-                await self.sleep(max(pause, error.retry_after_s or 0.0))
+                await self.sleep(max(pause, min(error.retry_after_s or 0.0, MAX_WAIT_S)))
                 pause *= 2
         raise AssertionError("unreachable")
 
