@@ -18,7 +18,9 @@ other questions comes before the one that counts.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +73,21 @@ def measure(
         RivalError: it failed, took too long, or did not ask each question exactly once.
     """
     client = ["-m", f"benchmarks.rivals.{name}_client", url, str(bodies), str(calls), str(concurrency)]
-    try:
-        done = subprocess.run(
-            [str(python), *client], cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout_s
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RivalError(f"{name}: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        # Caches, journals and tables of the tools go there, and away with it.
+        env = {**os.environ, "TMPDIR": folder}
+        try:
+            done = subprocess.run(
+                [str(python), *client],
+                cwd=ROOT,
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RivalError(f"{name}: {error}") from error
     if done.returncode != 0:
         raise RivalError(f"{name}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")
     return parse_line(name, done.stdout)
