@@ -9,11 +9,10 @@ from typing import Literal
 
 import pytest
 
-from videop2r_data.backends.caller import Answer, Caller, call_with_retries
+from videop2r_data.backends.caller import Answer, Caller, Turns, call_with_retries
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
-from videop2r_data.backends.turns import Turns
 from videop2r_data.errors import AuthError, BudgetError, MediaError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Message, Request, SamplingParams, Usage
 from videop2r_data.schemas.judges import Price

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videop2r_data.backends.turns import Turns
+from videop2r_data.backends.caller import Turns
 
 
 async def passing(callers: int, share: int, cancelled: frozenset[int] = frozenset()) -> list[list[int]]:
