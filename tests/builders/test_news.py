@@ -141,9 +141,10 @@ def test_a_full_disk_does_not_end_a_run(tmp_path: Path, monkeypatch: pytest.Monk
 
     async def run() -> str:
         with Observer().in_file(tmp_path, None):
-            while len(tries) < 3:
-                went_on.add(len(tries))
-                await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                while len(tries) < 3:
+                    went_on.add(len(tries))
+                    await asyncio.sleep(0)
         return "done"
 
     with monkeypatch.context() as disk:
