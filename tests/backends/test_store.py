@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from videop2r_data.backends import Journal, Shipper, Store, begin_segment, join, pull, store
@@ -269,3 +270,17 @@ def test_keys_in_a_url_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Store(url)
     assert not re.search("secret", str(caught.value))
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///", "memory://"])
+def test_a_url_that_names_no_place_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="names no place"):
+        Store(url)
+
+
+def test_a_library_that_is_missing_is_named_by_its_own_name() -> None:
+    name = "p2r-no-such"
+    fsspec.register_implementation(name, "p2r_no_such.FileSystem", errtxt="Install p2r_no_such to go there")
+    with pytest.raises(ConfigError, match=f"the library for {name}://bucket/x is not installed") as caught:
+        Store(f"{name}://bucket/x")
+    assert caught.value.hint == "Install p2r_no_such to go there"

@@ -102,3 +102,9 @@ def test_a_value_that_is_not_allowed_names_the_judge() -> None:
 def test_serve_and_ray_exclude_each_other(tmp_path: Path) -> None:
     found = p2r("build", "demo", "--executor", "ray", "--serve", "--out", str(tmp_path / "set"), code=1)
     assert "--serve starts servers for this machine alone" in found.stderr
+
+
+@pytest.mark.parametrize("flag", [("--ray-actors", "3"), ("--ray-gpus", "1")])
+def test_flags_of_ray_need_ray(flag: tuple[str, str], tmp_path: Path) -> None:
+    found = p2r("build", "demo", *flag, "--out", str(tmp_path / "set"), code=1)
+    assert "add --executor ray" in found.stderr and not list(tmp_path.iterdir())

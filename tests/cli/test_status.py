@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -138,3 +139,16 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     progress = BuildProgress(SafeConsole(file=io.StringIO(), force_terminal=False))
     with pytest.raises(ConfigError, match="no such address"):
         asyncio.run(with_metrics(never(), address, progress))
+
+
+def test_an_address_that_cannot_be_had_is_told_with_what_to_do() -> None:
+    async def never() -> Any:
+        raise AssertionError
+
+    progress = BuildProgress(SafeConsole(file=io.StringIO(), force_terminal=False))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for address, why in ((f":{port}", "in use"), ("192.0.2.1:9100", "assign"), ("no.invalid:9100", "")):
+            with pytest.raises(ConfigError, match=f"cannot listen there: .*{why}") as caught:
+                asyncio.run(with_metrics(never(), address, progress))
+            assert address in str(caught.value) and "another port" in str(caught.value.hint)

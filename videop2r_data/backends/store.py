@@ -72,6 +72,8 @@ class Store:
                 "the URL of a work folder must not hold keys, options or any of ?*[",
                 hint="give keys in the environment, as the store's own tools read them",
             )
+        if not parts.netloc and not parts.path.strip("/"):
+            raise ConfigError("the URL names no place", where=url, hint="write s3://bucket/folder")
         import fsspec
 
         options = {"auto_mkdir": True} if parts.scheme == "file" else {}
@@ -111,8 +113,11 @@ class Store:
     def _tried(self) -> Iterator[None]:
         try:
             yield
-        except ImportError:
-            raise MissingExtraError(f"the library for {self.url}", "s3") from None
+        except ImportError as error:
+            what = f"the library for {self.url}"
+            if self.url.startswith("s3"):
+                raise MissingExtraError(what, "s3") from None
+            raise ConfigError(f"{what} is not installed", hint=first_line(error)) from None
         except Exception as error:  # noqa: BLE001 each store raises kinds of its own
             refused = isinstance(error, FileNotFoundError | PermissionError | ValueError)
             if refused or "Credential" in type(error).__name__:

@@ -115,8 +115,7 @@ def run_build(
     recipe, base = read_recipe(name)
     recipe = apply_flags(recipe, {field: flags[flag] for field, flag in SETTINGS.items()}, flags["limit"])
     place = Workspace.at(out or Path(recipe.name), base=base, work=work)
-    if serve and executor == "ray":
-        raise ConfigError("--serve starts servers for this machine alone", hint="leave out --serve")
+    on_ray = _on_ray(executor, serve, flags["ray_actors"], flags["ray_gpus"])
     console, stop, share = err_console(), Stop(), None if shard is None else Shard.parse(shard)
     kinds = parse_kinds(retry) if retry is not None else ()
     if dry_run:
@@ -137,13 +136,26 @@ def run_build(
             keep_going=keep_going,
             replace=replace,
             serve=serve,
-            executor=OnRay(flags["ray_actors"], flags["ray_gpus"]) if executor == "ray" else None,
+            executor=on_ray,
         )
         if metrics is not None:
             building = with_metrics(building, metrics, progress)
         report = run_draining(building, stop, console.print)
     show(report, lambda done, out: show_report(done, recipe, out), as_json=as_json)
     raise typer.Exit(exit_code(report))
+
+
+def _on_ray(executor: str, serve: bool, actors: int | None, gpus: float | None) -> OnRay | None:
+    """What the flags say about Ray; raises ConfigError where they do not go together."""
+    if executor != "ray":
+        if actors is None and gpus is None:
+            return None
+        raise ConfigError(
+            "--ray-actors and --ray-gpus say how --executor ray works", hint="add --executor ray"
+        )
+    if serve:
+        raise ConfigError("--serve starts servers for this machine alone", hint="leave out --serve")
+    return OnRay(actors, gpus)
 
 
 def exit_code(report: BuildReport) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Coroutine
@@ -15,7 +16,7 @@ import typer
 
 from videop2r_data.cli.common import JsonOpt, out_console
 from videop2r_data.cli.terminal import print_json
-from videop2r_data.errors import ConfigError
+from videop2r_data.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
     from videop2r_data.builders import BuildReport, Progress
@@ -82,7 +83,7 @@ async def with_metrics(
     """Answer HTTP with the figures of a build at `[HOST]:PORT` as it runs; without HOST this machine alone.
 
     Raises:
-        ConfigError: no such address. OSError: it is taken.
+        ConfigError: no such address, or it cannot be had.
     """
     from aiohttp import web
 
@@ -92,10 +93,18 @@ async def with_metrics(
 
     host, _, port = address.rpartition(":")
     host, made = host or "127.0.0.1", web.Server(answer, access_log=None)
+    where = f"--metrics {address}"
     try:
         if not port.isdecimal() or int(port) > 65_535:
-            raise ConfigError("no such address", where=f"--metrics {address}", hint="give :PORT or HOST:PORT")
-        with closing(await asyncio.get_running_loop().create_server(made, host, int(port))) as server:
+            raise ConfigError("no such address", where=where, hint="give :PORT or HOST:PORT")
+        try:
+            opened = await asyncio.get_running_loop().create_server(made, host, int(port))
+        except OSError as error:
+            number = error.errno or 0  # names that are not found have numbers of their own, below 0
+            why = os.strerror(number) if number > 0 else first_line(error)
+            hint = "choose another port, or an address of this machine; :0 takes any free port"
+            raise ConfigError(f"cannot listen there: {why}", where=where, hint=hint) from None
+        with closing(opened) as server:
             progress.console.print(f"metrics: http://{host}:{server.sockets[0].getsockname()[1]}/metrics")
             return await running
     finally:
