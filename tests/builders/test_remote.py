@@ -123,6 +123,29 @@ def test_a_dead_holder_is_known_by_its_heart_alone(store: Store) -> None:
     assert len(store.names("leases")) == 1
 
 
+def test_a_watcher_that_was_suspended_takes_no_old_word_for_a_death(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it hears after its own sleep was said before it."""
+    store.put("leases/000001.json", b'{"mirror": "a", "beat": "1"}')
+    stop, looks, real = Stop(), 0, remote.newest
+
+    def newest(at: Store) -> tuple[int, Note]:
+        nonlocal looks
+        looks, found = looks + 1, real(at)
+        if looks == 2:  # the store has answered, and this process sleeps for longer than the dead may
+            time.sleep(remote.DEAD_S + 0.2)
+            store.put("leases/000001.json", b'{"mirror": "a", "beat": "2"}')
+        elif looks == 3:
+            stop.ask()
+        return found
+
+    monkeypatch.setattr(remote, "newest", newest)
+    with pytest.raises(BusyError, match="stopped while waiting"):
+        asyncio.run(take(store, note("b"), wait=True, stop=stop, tell=lambda _: None))
+    assert looks == 3
+
+
 def test_who_ended_or_had_this_mirror_is_not_waited_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

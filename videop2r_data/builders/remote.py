@@ -85,12 +85,13 @@ async def take(
     """
     seen: tuple[int, Note] | None = None
     while True:
+        asked = time.monotonic()  # what is told may be old when it is heard: this process may be suspended
         number, note = now = await asyncio.to_thread(newest, store)
         alive = seen is not None and now != seen
         if now != seen:
             seen, since = now, time.monotonic()
         ended = not number or note.get("ended") or note.get("mirror") == who["mirror"]
-        if ended or time.monotonic() - since > DEAD_S:
+        if ended or asked - since > DEAD_S:
             if await asyncio.to_thread(_next, store, number + 1, who):
                 return number + 1, note
         elif alive and not wait:
