@@ -89,8 +89,11 @@ def sampling(path: Path, *answers: Any) -> FarFrames:
     return asyncio.run(FarSampler(crew, MediaSpec(), "encoded").sample(path, "image"))
 
 
+@pytest.mark.parametrize(
+    ("error", "words"), [("ActorDiedError", "The actor died"), ("OutOfMemoryError", "more memory than")]
+)
 def test_a_call_whose_actor_is_lost_may_have_been_billed_and_another_takes_its_place(
-    monkeypatch: pytest.MonkeyPatch,
+    error: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray: Any = pytest.importorskip("ray")
     ended: list[Any] = []
@@ -105,7 +108,8 @@ def test_a_call_whose_actor_is_lost_may_have_been_billed_and_another_takes_its_p
             return None
 
     async def dies(_: Any) -> None:
-        raise ray.exceptions.ActorDiedError
+        kind = getattr(ray.exceptions, error)
+        raise kind() if error == "ActorDiedError" else kind("a node used more memory than it may")
 
     async def answers(actor: Any) -> Any:
         nonlocal busy, most
@@ -118,7 +122,7 @@ def test_a_call_whose_actor_is_lost_may_have_been_billed_and_another_takes_its_p
 
     async def main() -> None:
         crew = Crew("callers", Actor, 1, 1, "nothing")
-        with pytest.raises(TransientError, match="one of the callers was lost: The actor died") as caught:
+        with pytest.raises(TransientError, match=f"one of the callers was lost: .*{words}") as caught:
             await crew.ask(dies, 60)
         assert caught.value.maybe_billed and len(ended) == 1
         assert set(await asyncio.gather(*(crew.ask(answers, 60) for _ in range(4)))).isdisjoint(ended)

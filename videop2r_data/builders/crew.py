@@ -149,7 +149,7 @@ class Crew:
             StoppedError: the run was asked to stop before it was given to one.
             P2RError: no actor can be started.
         """
-        from ray.exceptions import ObjectLostError, RayActorError
+        from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
 
         member = await self._turn()
         try:
@@ -157,7 +157,7 @@ class Crew:
                 answer = await send(member.actor)
         except ObjectLostError as error:
             raise FramesLostError(words_of(error)) from None
-        except (RayActorError, TimeoutError) as error:
+        except (RayActorError, OutOfMemoryError, TimeoutError) as error:
             why = words_of(error) if str(error) else f"no answer for {wall_s:.0f} s"
             self._lose(member, why)
             raise TransientError(f"one of the {self.name} was lost: {why}", maybe_billed=True) from None
