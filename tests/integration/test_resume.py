@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -16,9 +17,12 @@ from tests.fakes.openai_server import Call, FakeServer, Reply
 from tests.integration.test_build import Silent, digests, question, recipe, run, write_pool
 from videop2r_data.backends import Journal
 from videop2r_data.builders import finished, pipeline
+from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.retries import RetryKind
 from videop2r_data.builders.run import Result, Stop, Tally
 from videop2r_data.builders.steps import Steps
+from videop2r_data.builders.workspace import Shard, Workspace
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import Sample
 
@@ -207,6 +211,32 @@ def test_whatever_happens_to_the_journal_the_bytes_are_those_of_one_run(
         return
     found = go_on(folder, looked)[0]
     assert len(set(found)) == everyone if everyone > 1 else found
+
+
+@pytest.mark.parametrize("what", ["withdrawn", "damaged"])
+def test_a_share_asks_again_for_what_the_journal_lost(folder: Path, what: str) -> None:
+    """No export follows that would notice: the share itself looks at every question."""
+
+    def share(script: Any = answers) -> BuildReport:
+        async def main() -> BuildReport:
+            async with FakeServer(script=script) as fake:
+                place, card = Workspace.at(folder / "set", base=folder), write_dataset_card
+                return await build(recipe(fake), place, observer=Silent(), card=card, shard=Shard(1, 1))
+
+        return asyncio.run(main())
+
+    assert share().calls_made and share(()).calls_made == 2, "question 9 and its judgement"
+    assert share(()).calls_found == 0, "all is finished, and nothing is looked at"
+    with Journal(folder / "set.build/journal") as journal:
+        key = next(key.hex() for key in journal._calls if "refused" in (journal.call(key.hex()) or {}))
+        path = folder / "set.build/journal" / journal.segment
+        if what == "withdrawn":  # by a run with --retry that was killed before it could ask
+            journal.withdraw(key)
+    if what == "damaged":
+        path.write_bytes(path.read_bytes().replace(b"refused", b"refuted", 1))
+        path.with_suffix(".idx").unlink(missing_ok=True)
+    again = share(())
+    assert again.state == "shard_complete" and again.calls_made == 2, "the question and its judgement"
 
 
 def test_a_file_that_was_changed_is_looked_at_again(tmp_path: Path, looked: Looked) -> None:

@@ -141,6 +141,12 @@ class Journal:
         """What `put_done` noted for this mark."""
         return self._done.get(mark)
 
+    @property
+    def lacks_answers(self) -> bool:
+        """Whether something that was answered is damaged, or withdrawn and not answered since."""
+        answered = (key in self._calls or key in self._media for key in self._withdrawn)
+        return bool(self.damaged) or not all(answered)
+
     def is_new(self, key: str) -> bool:
         """Whether the answer to a call was written since this journal was opened, by this process."""
         place = self._calls.get(bytes.fromhex(key))

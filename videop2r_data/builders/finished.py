@@ -4,8 +4,9 @@ The journal has a record of kind `done` for each. Its mark is the digest of the 
 of size and time of its file, and of all of the recipe that decides the result; its number says what became of
 the question, and to which content its id belongs. The pass that makes calls skips such a row, and counts it
 as what it was. The export never looks at these records: where it finds no answer to a question that was
-skipped, `build` passes over the pool once more, and looks at every question. So whatever happens to a journal
-costs time, and no answer.
+skipped, `build` passes over the pool once more, and looks at every question. A share, which has no export,
+skips nothing if its journal tells of lost answers. So whatever happens to a journal costs time, and no
+answer.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Finished:
     def __init__(self, parts: Parts, *, skip: bool) -> None:
         settings = _deciding(locked_settings(parts.recipe)), parts.prompts(), sorted(parts.left_out.items())
         self._key = bytes.fromhex(digest([__version__, parts.shard, *settings]))
-        self._journal, self._skip = parts.journal, skip
+        # after a share no export notices that the journal has lost answers
+        self._skip = skip and not (parts.shard and parts.journal.lacks_answers)
+        self._journal = parts.journal
         self._under_way: dict[str, tuple[bytes, int]] = {}
 
     def mark(self, source: str, row: Mapping[str, Any], file: str) -> bytes:
