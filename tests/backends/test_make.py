@@ -49,6 +49,20 @@ def test_each_kind_gives_its_backend(kind: str) -> None:
     assert f"{type(backend).__module__}:{type(backend).__name__}" == entries.BACKENDS[kind].makes
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("localhost:8000", "base_url is no http(s) address: localhost:8000"),
+        ("user:planted@host", "base_url is no http(s) address"),
+        ("host?key=planted", "base_url is no http(s) address"),
+    ],
+)
+def test_an_address_that_is_none_is_named_unless_it_may_hold_a_key(address: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_backend(spec("openai").model_copy(update={"base_url": address}))
+    assert caught.value.message == told and "planted" not in str(caught.value)
+
+
 def test_the_demo_backend_is_handed_in() -> None:
     class Demo:
         model = "m"

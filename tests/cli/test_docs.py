@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from videop2r_data.schemas.recipe import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PARTS = (path for part in ("benchmarks", "tests", "videop2r_data") for path in (ROOT / part).rglob("*.md"))
+ALL_PAGES = sorted({*PAGES, *ROOT.glob("*.md"), *PARTS})
 
 
 def test_the_complete_recipe_of_the_readme_is_valid() -> None:
@@ -42,14 +45,60 @@ def test_every_command_and_option_that_is_written_exists() -> None:
     assert all(f"`{name.split()[1]} " in text or f"{name}" in text for name in known)
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link into a page may name, by GitHub's rule for headings."""
+    found = Counter[str]()
+    names = set()
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for heading in re.findall(r"^#{1,6} +(.*)$", text, flags=re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        slug = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+        names.add(f"{slug}-{found[slug]}" if found[slug] else slug)
+        found[slug] += 1
+    return names
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w./-]+)", (ROOT / "README.md").read_text()))
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages - linked == set()
+
+
+def test_the_sizes_of_the_rooms_are_those_of_the_code() -> None:
+    package, told = ROOT / "videop2r_data", 0
+    for line in (ROOT / "docs" / "architecture.md").read_text().splitlines():
+        row = re.fullmatch(r"\| (`\w+`(?:, `\w+`)*) \|.*\| (\d+) \| ([\d,]+) \|[^|]*\|", line)
+        if row is None:
+            continue
+        names = re.findall(r"\w+", row[1])
+        files = [file for name in names for file in (package / name).rglob("*.py")]
+        files += [package / f"{name}.py" for name in names if (package / f"{name}.py").is_file()]
+        lines = sum(len(file.read_text().splitlines()) for file in files)
+        assert int(row[2]) == pytest.approx(len(files), rel=0.1), line
+        assert int(row[3].replace(",", "")) == pytest.approx(lines, rel=0.1), line
+        told += len(names)
+    rooms = [path for path in package.iterdir() if (path / "__init__.py").is_file()]
+    assert told == len(rooms) - 1 + 2, "a row for each room but `recipes`; errors and api are modules"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_links_and_named_tests_exist(page: Path) -> None:
-    text = page.read_text()
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
-    for name in re.findall(r"`(tests/[\w/]+\.py|benchmarks/\w+\.py)`", text):
-        assert (ROOT / name).is_file(), name
+def test_named_files_exist(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*(?:NAME|-v1\b|vN)[^`\n]*`", "", page.read_text())  # stand for a name
+    ours = "tests|benchmarks|scripts|schemas|backends|builders|validators|media|trainer|cards|cli|files|demo"
+    for name in re.findall(rf"`((?:videop2r_data/)?(?:{ours})/[\w./-]+\.(?:py|md|sh|ya?ml|json|txt))`", text):
+        assert any((base / name).is_file() for base in (ROOT, ROOT / "videop2r_data")), name
 
 
 @pytest.mark.parametrize("name", list_recipes())

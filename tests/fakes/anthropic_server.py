@@ -467,7 +467,7 @@ def _check_sampling(model: str, params: dict[str, Any]) -> None:
     if unknown:
         raise ProtocolError(f"{sorted(unknown)[0]}: Extra inputs are not permitted")
     sent = {name for name in ("temperature", "top_p") if name in params}
-    if sent and re.search(r"opus-4-[78]|-5\b", model):
+    if sent and re.search(r"opus-4-[78]|^claude-[a-z]+-5\b", model):
         raise ProtocolError(f"`{sorted(sent)[0]}` is deprecated for this model.")
     if len(sent) == 2 and re.search(r"4-[1-6]\b", model):
         raise ProtocolError("`temperature` and `top_p` cannot both be specified for this model.")

@@ -138,6 +138,22 @@ def test_errors(fault: Any, error: type[Exception]) -> None:
     run(work)
 
 
+def test_a_key_that_is_not_taken_is_no_list_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "another-key")
+
+    async def main() -> None:
+        async with FakeGemini() as server:
+            backend = GeminiBackend(BackendSpec(kind="gemini", model="gemini-test", base_url=server.url))
+            await backend.start()
+            with pytest.raises(AuthError, match="API key not valid") as caught:
+                await backend.models()
+            await backend.close()
+        assert caught.value.hint == "check the key in $GEMINI_API_KEY"
+        assert "another-key" not in str(caught.value)
+
+    asyncio.run(main())
+
+
 def test_a_blocked_prompt_is_no_lost_answer() -> None:
     from videop2r_data.backends.gemini.wire import to_completion
 
@@ -369,7 +385,8 @@ def test_check_says_whether_the_server_takes_batches(kind: str, tmp_path: Path) 
             frames = {"video": "frames"}
             assert await findings(server, **frames) == [("ok", "the server takes batches")]
             server.fail("list", Status(404, "not_found"))
-            assert [state for state, _ in await findings(server, **frames)] == ["error"]
+            ((state, message),) = await findings(server, **frames)
+            assert state == "error" and message.startswith("its batches cannot be listed: status 404")
             if kind == "openai":
                 (first, *_) = await findings(server)
                 assert first[0] == "error" and "vLLM" in first[1]

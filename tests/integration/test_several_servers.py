@@ -104,13 +104,14 @@ def test_a_check_looks_at_every_server(folder: Path) -> None:
         made = over(one, two, server_wait_s=0.0)
         place = Workspace.at(folder / "set", base=folder)
         (look, _) = await look_at_servers(made, place, TrialRows(), calls="models", tell=lambda _: None)
+        assert look.address == f"{one.url} and 1 more"
         (error,) = [found for found in look.findings if found.state == "error"]
         return error.message
 
     async def main() -> None:
         async with FakeServer(models=["g", "j"]) as one:
             async with FakeServer(models=["other"]) as two:
-                assert "does not list" in await error_of(one, two)
+                assert "not all servers list g; all of them list: none" in await error_of(one, two)
             assert two.url in await error_of(one, two), "it is away"
 
     asyncio.run(main())

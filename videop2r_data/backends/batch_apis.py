@@ -88,6 +88,11 @@ class HttpBatches(HttpBackend):
         super().__init__(spec, path, public, usual_key)
         self._key = read_key(spec, usual_key)
 
+    def _hint(self, status: int) -> str:
+        if status in (404, 405):
+            return "this server may have no batch API: set batch: false, or name a base_url that has one"
+        return super()._hint(status)
+
     # what a provider says
 
     @abstractmethod

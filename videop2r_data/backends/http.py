@@ -132,8 +132,10 @@ def endpoint(address: str) -> tuple[URL, str]:
     except ValueError:
         base = URL()
     if base.scheme not in ("http", "https") or not base.host:
+        seen = "" if set("@?") & set(address) else f": {address[:200]}"  # there may be a key in it
         raise ConfigError(
-            "base_url is no http(s) address", hint="give the root of the API, e.g. http://localhost:8000/v1"
+            f"base_url is no http(s) address{seen}",
+            hint="give the root of the API, e.g. http://localhost:8000/v1",
         )
     if base.user or base.password:
         raise ConfigError(
@@ -334,7 +336,8 @@ class HttpBackend(ABC):
         if response.status == 200:
             return parse_models(decode(body))
         failure = self._failure(response.status, body, response.headers)
-        if response.status in (401, 403) or isinstance(failure, TransientError):
+        no_access = response.status in (400, 401, 403) and isinstance(failure, AuthError)
+        if no_access or isinstance(failure, TransientError):
             raise failure
         return None
 
@@ -420,7 +423,7 @@ class HttpBackend(ABC):
     def _hint(self, status: int) -> str:
         if status in (404, 405):
             return f"check model {self.model!r} and base_url {self._shown} (it usually ends in /v1)"
-        variable = self._spec.api_key_env
+        variable = self._spec.api_key_env or (self._usual_key if self._key else "")
         return f"check the key in ${variable}" if variable else "set api_key_env to the variable with the key"
 
     def _clean(self, text: str) -> str:

@@ -26,6 +26,7 @@ from videop2r_data.builders.checks.report import (
 )
 from videop2r_data.builders.checks.trial import (
     TrialRows,
+    addresses,
     look_at_batches,
     look_at_room,
     one_call,
@@ -292,7 +293,7 @@ class _Server:
             step=self.step,
             kind=self.spec.kind,
             model=self.spec.model,
-            address=_shown(self.spec.base_url or ""),
+            address=addresses(self.spec),
             listed=self.listed,
             context=self.context,
             needed=self.needed,
@@ -374,7 +375,7 @@ class _Server:
     async def _list(self, backend: Backend) -> None:
         if not isinstance(backend, ListsModels):
             return
-        self.tell(f"asking {_shown(self.spec.base_url or '') or self.spec.kind} for its models")
+        self.tell(f"asking {addresses(self.spec) or self.spec.kind} for the models")
         listed = await patiently(backend.models)
         if listed is None:
             self._note("models", "note", "the server keeps no list of its models")
@@ -397,9 +398,14 @@ class _Server:
             self.findings.insert(0, Finding(about="models", state="ok", message="the server has the model"))
             return
         has = ", ".join(listed) or "none"
-        hint = "set model to one of them, or start the server with --served-model-name"
+        hint = "set model to one of them"
+        if self.spec.kind == "openai":
+            hint += ", or start the server with --served-model-name"
         state: State = "warning" if self.made else "error"
-        self._note("models", state, f"the server does not list {self.spec.model}; it lists: {has}", hint)
+        told = f"the server does not list {self.spec.model}; it lists: {has}"
+        if len(self.spec.base_urls) > 1:
+            told = f"not all servers list {self.spec.model}; all of them list: {has}"
+        self._note("models", state, told, hint)
 
     async def _decoded(self, frames: int) -> AsyncIterator[tuple[Sample, Frames | None]]:
         """A question for each kind of media of the pool, with so many frames."""
@@ -490,11 +496,3 @@ class _Server:
                 self.needed = max(needed, self.needed or 0)
                 self.findings.append(finding)
         return trial.completion
-
-
-def _shown(address: str) -> str:
-    """An address without what may be secret in it: user, password and query."""
-    try:
-        return str(URL(address).with_user(None).with_query(None).with_fragment(None)) if address else ""
-    except ValueError:
-        return ""

@@ -60,7 +60,7 @@ class ServerLook(Model):
     kind: str
     model: str
     address: str
-    """Base URL without its query, or empty for a model in this process."""
+    """Base URL without its query (the first, and how many more); empty for a model in this process."""
     listed: list[str] | None = None
     """Ids of the models that the server lists (the first 20); None: not asked, or it keeps no list."""
     context: int | None = None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import TypeVar
+
+from yarl import URL
 
 from videop2r_data.backends import (
     Useless,
@@ -156,8 +159,8 @@ async def look_at_batches(spec: BackendSpec, *, clips: bool) -> Finding:
     try:
         await patiently(lambda: batches.listing(created_after_s=time.time()))
     except BackendError as error:
-        hint = "set batch: false, or name a server and a key that have the batch API"
-        return of_error("batches", error, hint=hint)
+        found = of_error("batches", error, hint="name a server and a key that have the batch API")
+        return found.model_copy(update={"message": f"its batches cannot be listed: {found.message}"})
     finally:
         await batches.close()
     return Finding(about="batches", state="ok", message="the server takes batches")
@@ -200,6 +203,15 @@ async def one_call(
     if request.purpose == "generate":
         useless = useless_trace(completion, grammar.opening)
     return Trial(completion, call, _reply(completion, request, what, useless))
+
+
+def addresses(spec: BackendSpec) -> str:
+    """The first address of a model and how many more, without what may be secret: user, password, query."""
+    shown = ""
+    with suppress(ValueError):
+        shown = str(URL(spec.base_url or "").with_user(None).with_query(None).with_fragment(None))
+    more = len(spec.base_urls) - 1
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def unanswered(spec: BackendSpec, error: BackendError) -> str:
