@@ -53,6 +53,21 @@ def test_what_counted_counts_and_what_was_paid_twice_is_told(tmp_path: Path) -> 
         assert journal.spending.total_nusd == 5
 
 
+def test_a_call_that_went_out_again_between_two_merges_stays_on_the_bill(tmp_path: Path) -> None:
+    """Its first try may have been billed; both tries are told in the same words."""
+    a, into = tmp_path / "a", tmp_path / "into"
+    for answer in (None, {"text": "said"}):
+        with Journal(a / "journal") as journal:
+            journal.put_sent(KEY(1), nusd=5)
+            if answer is not None:
+                journal.put_call(KEY(1), answer, nusd=3)
+            total = journal.spending.total_nusd
+        assert run(into, a).copied == 1
+    with Journal(into / "journal", readonly=True) as journal:
+        assert journal.spending.total_nusd == total == 5 + 3
+    assert run(into, a).copied == 0
+
+
 def test_a_torn_tail_stays_behind(tmp_path: Path) -> None:
     a = paid(tmp_path / "a", 1)
     (path,) = (a / "journal").glob("segment-*")
