@@ -132,6 +132,52 @@ def test_it_changes_no_answer_that_another_machine_had_meanwhile(url: str, tmp_p
     assert {name: data for name, data in in_a.items() if data} == in_c
 
 
+@pytest.mark.parametrize("other_came", [False, True])
+def test_what_could_not_be_put_again_and_again_is_on_the_bill_once(
+    other_came: bool, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writing(url, tmp_path / "a") as journal:
+        asyncio.run(put(journal, 1, 2, 3))
+    for path in objects(url)[1:]:
+        path.unlink()
+    with writing(url, tmp_path / "b") as journal:
+        asyncio.run(put(journal, 3, 4, words="other"))
+
+    def away(*_: object, **__: object) -> None:
+        raise AwayError("no way there")
+
+    for _ in range(3):
+        with monkeypatch.context() as patch, pytest.raises(AwayError):
+            patch.setattr(Store, "put", away)
+            pull(Store(url), tmp_path / "a", told, {})
+    if other_came:
+        with writing(url, tmp_path / "b") as journal:
+            asyncio.run(put(journal, 2, words="other"))
+    with writing(url, tmp_path / "a") as journal:
+        assert journal.repeats == 1 + other_came
+        assert journal.spending.total_nusd == 1 + 2 + 3 + 3 + 4 + 2 * other_came
+        assert journal.call(KEY(3)) == {"text": "other 3"}
+        assert journal.call(KEY(2)) == {"text": "other 2" if other_came else "said 2"}
+    assert held(url, tmp_path / "c") == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("part_gone", [False, True])
+def test_a_damaged_mirror_is_mended_from_the_store_and_loses_nothing_else(
+    part_gone: bool, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PAUSES_S", (0.0, 0.0))
+    with writing(url, tmp_path / "a") as journal:
+        asyncio.run(put(journal, 1, 2, 3))
+        path = tmp_path / "a" / journal.segment
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"said 2", bytes(6)))  # as a power cut leaves it
+    if part_gone:
+        data = objects(url)[2].read_bytes()
+        objects(url)[2].write_bytes(bytes(len(data)))
+    assert held(url, tmp_path / "a") == {1, 2, 3}
+    assert path.read_bytes() == good
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_PAUSES_S", (0.0, 0.0))

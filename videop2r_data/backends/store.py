@@ -253,19 +253,28 @@ def _end(parts: list[Part]) -> int:
 
 
 def _fetch(store: Store, path: Path, parts: list[Part]) -> bool:
-    """Write a segment that the mirror lacks, or has only a part of; whether all of it is there now."""
-    if path.exists() and path.stat().st_size >= _end(parts):
+    """Write a segment that the mirror has not, or not as the store has it; whether all of it is there now."""
+    if path.exists() and (path.stat().st_size > _end(parts) or _is_of(path, parts)):
         return True
-    whole, end = True, 0
-    with path.open("wb") as file:
+    whole, end, fresh = True, 0, path.with_suffix(".part")
+    with fresh.open("wb") as file:
         for at in range(0, len(parts), _TOGETHER):
             some = parts[at : at + _TOGETHER]
-            for part, data in zip(some, store.get(*(one.path for one in some)), strict=True):
+            for part, put in zip(some, store.get(*(one.path for one in some)), strict=True):
+                data = put if part.holds(put) else _own(path, part)
                 whole &= part.start <= end and part.holds(data)
                 if data is not None and part.holds(data) and part.end > end:
                     file.write(data[max(0, end - part.start) :])  # it may overlap with a joined one
                     end = part.end
+    fresh.replace(path)
     return whole
+
+
+def _own(path: Path, part: Part) -> bytes | None:
+    """What the mirror has in the place of a part."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        return os.pread(file.fileno(), part.end - part.start, part.start)
+    return None
 
 
 def _is_of(path: Path, parts: list[Part]) -> bool:
@@ -288,11 +297,20 @@ def _put_rest(store: Store, path: Path, parts: list[Part], *, last: bool) -> Non
         if rest and last:
             store.ship(path, end, size)
         elif rest:
-            new = add_segment(path.parent, origin(path), read_lines(path, end))
-            store.ship(new, 0, new.stat().st_size)
+            lines = [*read_lines(path, end)]
+            if not _has_copy(path, lines):
+                new = add_segment(path.parent, origin(path), lines)
+                store.ship(new, 0, new.stat().st_size)
             file.truncate(end)
     if not path.stat().st_size:
         path.unlink()
+
+
+def _has_copy(path: Path, lines: list[bytes]) -> bool:
+    """Whether a run that then ended before its time has made the new segment of these lines."""
+    size = sum(map(len, lines))
+    behind = (p for p in path.parent.glob("segment-*.jsonl") if p > path and origin(p) == origin(path))
+    return any(p.stat().st_size == size and [*read_lines(p)] == lines for p in behind)
 
 
 def join(store: Store, folder: Path) -> None:
