@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from videop2r_data.backends import Journal, Shipper, Store, begin_segment, join, pull, store
 from videop2r_data.backends.store import Part
-from videop2r_data.errors import AwayError, ConfigError
+from videop2r_data.errors import AuthError, AwayError, ConfigError
 
 KEY = "{:064x}".format
 
@@ -309,6 +311,35 @@ def test_a_store_that_stays_away_stops_the_run_and_the_next_one_puts_it(
     with writing(url, tmp_path / "a"):
         pass
     assert held(url, tmp_path / "b") == {1}
+
+
+@pytest.mark.parametrize("first", [None, AuthError("the key is wrong")])
+def test_the_end_of_a_journal_waits_for_no_store_and_tells_what_went_wrong_first(
+    first: AuthError | None, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that is closing hears no Ctrl-C and shows no message, for as long as one waits for a store."""
+
+    def away(*_: object, **__: object) -> None:
+        tried.set()
+        raise AwayError("no way there")
+
+    async def ends() -> None:
+        with writing(url, tmp_path / "a", lambda _: None) as journal:
+            waits = asyncio.ensure_future(put(journal, 1))
+            await asyncio.to_thread(tried.wait)
+            if first is not None:
+                waits.cancel()
+                raise first
+
+    tried = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", away)
+        patch.setattr(store, "AWAY_S", 100.0)
+        began = time.monotonic()
+        with pytest.raises(AuthError if first else AwayError):
+            asyncio.run(ends())
+        assert time.monotonic() - began < 50
+    assert held(url, tmp_path / "a") == {1}, "the next run puts it"
 
 
 @pytest.mark.parametrize("url", ["s3://key:secret@bucket/x", "s3://bucket/x?secret=1"])

@@ -115,7 +115,7 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, P2RError):
-            with suppress(JournalError):  # what went wrong first is what is told
+            with suppress(P2RError):  # what went wrong first is what is told
                 self.close()
         else:
             self.close()

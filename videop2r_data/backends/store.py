@@ -173,7 +173,7 @@ class Shipper(Writer):
         super().__init__(path, fd)
         self._store, self._ends, self._tell = store, ends, tell
         self._put, self._patience_s = 0, AWAY_S
-        self._one = threading.Lock()
+        self._one, self._closing = threading.Lock(), threading.Event()
         self._round: asyncio.Future[None] | None = None
 
     async def settled(self) -> None:
@@ -186,12 +186,22 @@ class Shipper(Writer):
         while self._put < end:
             if self._round is None or self._round.done():
                 self._round = asyncio.ensure_future(self._soon())
+                self._round.add_done_callback(_seen)
             await asyncio.shield(self._round)
 
     def sync(self) -> None:
         """Bring everything to the disk and to the store."""
         super().sync()
         self._ship()
+
+    def close(self) -> None:
+        """As any writer; a store that is away is tried once more: the next run puts what it lacks.
+
+        Raises:
+            JournalError: as `sync`. P2RError: the store lacks something.
+        """
+        self._closing.set()
+        super().close()
 
     async def _soon(self) -> None:
         await asyncio.sleep(SEAL_S)
@@ -206,13 +216,19 @@ class Shipper(Writer):
                     self._store.ship(self.path, self._put, end)
                     self._put = self._ends[self.path.stem] = end
                 except AwayError as error:
-                    if time.monotonic() - began > self._patience_s:
+                    if self._closing.is_set() or time.monotonic() - began > self._patience_s:
                         self._patience_s = 0.0
                         raise
                     if pause == 0.25:
                         self._tell(f"{error.message}; answers wait, and are kept in {self.path.parent}")
-                    time.sleep(pause)
+                    self._closing.wait(pause)
                     pause = min(2 * pause, 5.0)
+
+
+def _seen(task: asyncio.Future[None]) -> None:
+    """Asyncio would log an exception that no one awaits any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 # The mirror.
@@ -351,6 +367,7 @@ def add_segment(folder: Path, name: str, lines: Iterable[bytes], begin: Begin | 
     try:
         for line in lines:
             writer.write(line)
+        writer.sync()
     finally:
         writer.close()
     return writer.path

@@ -236,6 +236,7 @@ async def make_calls(
             tally, state = await _passes(parts, asked, finished, stop, observer, wait=wait)
     finally:
         await parts.close()
+    await parts.journal.settled()  # a journal that is closed in the loop waits for no store
     return _report(parts, tally, state)
 
 
