@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,9 +15,12 @@ from typing import Any
 import pytest
 
 from tests.integration.test_build import digests, question, write_pool
-from videop2r_data.builders.serving import deal, visible_gpus, wanted
+from videop2r_data.builders import serving
+from videop2r_data.builders.run import Stop
+from videop2r_data.builders.serving import deal, served, visible_gpus, wanted
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.recipe import Recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +76,40 @@ def test_gpus_are_those_that_nvidia_smi_names(
     assert visible_gpus() == ["3", "GPU-8932f937"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert visible_gpus() == []
+
+
+def test_a_server_that_cannot_be_started_again_ends_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system has no process left for it, while the build waits for another server to load."""
+
+    class Server:
+        def __init__(self, what: Any, gpus: tuple[str, ...], log: Path) -> None:
+            self.what, self.log, self.port, self.starts = what, log, 1, 1
+            self.guard, self.up = self, gpus == ("0",)
+
+        def poll(self) -> int | None:
+            return 1 if self.up else None
+
+        def healthy(self) -> bool:
+            return False
+
+        def communicate(self) -> None:
+            return None
+
+        def start(self) -> None:
+            raise BlockingIOError("Resource temporarily unavailable")
+
+    async def main() -> None:
+        stop = Stop()
+        settings = {"name": "set", "sources": [{"name": "p", "kind": "video-r1", "path": "p.json"}]}
+        recipe = Recipe.model_validate({**settings, "generate": {"backend": backend("m").model_dump()}})
+        async with asyncio.timeout(60), served(recipe, tmp_path, stop, lambda _: None):
+            assert stop.why is not None and "Resource temporarily unavailable" in stop.why.message
+
+    monkeypatch.setattr(serving, "_Server", Server)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    asyncio.run(main())
 
 
 # The program, with a `vllm` on the path that is the fake server.

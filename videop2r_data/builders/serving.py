@@ -182,7 +182,11 @@ async def _watch(
                 one.up = one.up or await asyncio.to_thread(one.healthy)
             elif one.up and one.starts <= RESTARTS:
                 tell(f"vllm serve {one.what[0]} died and is started again: {one.log}")
-                one.start()
+                try:
+                    one.start()
+                except OSError as error:
+                    why = f"vllm serve {one.what[0]} died and cannot be started again: {error}"
+                    return stop.ask(BackendError(why, where=str(one.log)))
             else:
                 return stop.ask(one.failure())
         if loading := sum(not one.up for one in servers):
