@@ -239,6 +239,28 @@ def test_a_share_asks_again_for_what_the_journal_lost(folder: Path, what: str) -
     assert again.state == "shard_complete" and again.calls_made == 2, "the question and its judgement"
 
 
+def test_a_share_keeps_nothing_of_the_questions_of_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share of a hundred would hold a hundred times what it works on."""
+    made: list[finished.Finished] = []
+    real = finished.Finished.__init__
+
+    def init(self: finished.Finished, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
+        made.append(self)
+
+    monkeypatch.setattr(finished.Finished, "__init__", init)
+
+    async def main() -> BuildReport:
+        async with FakeServer() as fake:
+            place, card = Workspace.at(folder / "set", base=folder), write_dataset_card
+            return await build(recipe(fake), place, observer=Silent(), card=card, shard=Shard(1, 4))
+
+    assert 0 < asyncio.run(main()).seen < ROWS / 2
+    assert [one._under_way for one in made] == [{}]
+
+
 def test_a_file_that_was_changed_is_looked_at_again(tmp_path: Path, looked: Looked) -> None:
     rows = [question(i, data_type="image", path=f"{i}.png") for i in range(12)]
     for i in range(12):

@@ -42,7 +42,7 @@ class Finished:
         self._key = bytes.fromhex(digest([__version__, parts.shard, *settings]))
         # after a share no export notices that the journal has lost answers
         self._skip = skip and not (parts.shard and parts.journal.lacks_answers)
-        self._journal = parts.journal
+        self._journal, self._shard = parts.journal, parts.shard
         self._under_way: dict[str, tuple[bytes, int]] = {}
 
     def mark(self, source: str, row: Mapping[str, Any], file: str) -> bytes:
@@ -65,8 +65,9 @@ class Finished:
         return (0, None) if found is None else (found >> _BITS, _FATES[found % (1 << _BITS)])
 
     def begin(self, sample: Sample, mark: bytes, what: int) -> None:
-        """A question is asked; `what` is the hash of its content."""
-        self._under_way[sample.sample_id] = mark, what
+        """A question is asked, unless another share asks it; `what` is the hash of its content."""
+        if self._shard is None or self._shard.owns(sample):
+            self._under_way[sample.sample_id] = mark, what
 
     def noting(self, run: Run) -> Run:
         """The same, and each question that needs no further look is noted."""
