@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -308,7 +309,22 @@ def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
     def init(address: str, **_: Any) -> None:
         raise ConnectionError(f"nothing at {address}")
 
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(AwayError, match=r"no Ray cluster can be used: nothing at 10\.0\.0\.1:6379"):
+    with pytest.raises(AwayError, match=r"no Ray cluster can be used: nothing at auto"):
         asyncio.run(module._connect(lambda _: None))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}", "127.0.0.1:99999"])
+def test_an_address_where_nobody_listens_is_not_left_to_ray(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would try for minutes, in a thread that no signal ends."""
+    ray: Any = pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        address = address.format(once.getsockname()[1])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was asked"))
+    with pytest.raises(AwayError, match=r"no Ray cluster can be used: nobody answers at") as caught:
+        asyncio.run(module._connect(lambda _: None))
+    assert address in caught.value.message and "RAY_ADDRESS" in str(caught.value.hint)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -196,21 +197,39 @@ class OnRay(NamedTuple):
                 ray.shutdown()
 
 
+REACH_S = 20.0
+"""Seconds to connect to a cluster's address."""
+
+
 async def _connect(tell: Callable[[str], None]) -> None:
     import ray
 
     # without an address Ray would take any cluster that was ever started on this machine by hand
     address = os.environ.get("RAY_ADDRESS") or "local"
     tell("Ray starts on this machine" if address == "local" else f"the Ray cluster at {address} is joined")
+    await _reach(address)
     # in a thread Ray leaves the signals alone: its own handlers would end a build in the middle of a call
     init = partial(ray.init, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
         await asyncio.to_thread(init, address)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise AwayError(
-            f"no Ray cluster can be used: {words_of(error)}",
-            hint="look at RAY_ADDRESS, and that the cluster has this version of Ray",
-        ) from None
+        raise _no_cluster(words_of(error)) from None
+
+
+async def _reach(address: str) -> None:
+    """AwayError if nobody listens there: Ray itself tries for minutes, and no signal ends that."""
+    if found := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address):
+        try:
+            async with asyncio.timeout(REACH_S):
+                _, writer = await asyncio.open_connection(found[1], int(found[2]))
+            writer.close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(f"nobody answers at {address} ({words_of(error)})") from None
+
+
+def _no_cluster(why: str) -> AwayError:
+    hint = "look at RAY_ADDRESS, and that the cluster has this version of Ray"
+    return AwayError(f"no Ray cluster can be used: {why}", hint=hint)
 
 
 class Cluster:

@@ -171,11 +171,12 @@ def merge(
     Each record is copied once, behind what is there; nothing is removed. Exit code 3: a build works in INTO.
     """
     from videop2r_data.builders import merge as run
+    from videop2r_data.cli.terminal import plural
 
     report = asyncio.run(run(into, sources, tell=err_console().print))
     words = (
-        f"{report.copied:,} segments had something new; {report.answers:,} requests are answered, "
-        f"{report.repeats:,} more than once (the first counts); {report.damaged:,} lines are damaged"
+        f"{plural(report.copied, 'segment')} had something new; {plural(report.answers, 'answer')}, "
+        f"{report.repeats:,} of them paid more than once; {plural(report.damaged, 'damaged line')}"
     )
     show(report, lambda _, console: console.print(words), as_json=json)
 
