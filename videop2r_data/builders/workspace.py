@@ -47,7 +47,8 @@ class Workspace:
         if isinstance(work, str) and "://" in work:
             return cls(out, mirror_of(work), base, work)
         if re.match(r"[a-z0-9]{2,}:/", str(work)):
-            raise ConfigError(f"this command works in a folder, not in {work}", hint="leave out --work")
+            hint = "p2r-data merge FOLDER URL brings its journal here; then --work FOLDER"
+            raise ConfigError(f"this command works in a folder, not in a store: {work}", hint=hint)
         return cls(out, Path(work) if work else work_folder(out), base)
 
     def need_folder(self, what: str) -> None:

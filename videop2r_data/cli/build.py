@@ -213,7 +213,7 @@ class BuildProgress(LiveLine, Observer):
         self.restart(description=what, total=total)
         self.printed -= PIPED_EVERY_S / 2  # the first line of a phase comes sooner
         if not self.live:
-            self.console.print(f"{what} ..." if total is None else f"{what}: {total:,} questions")
+            self.console.print(f"{what} ..." if total is None else f"{what}: {plural(total, 'question')}")
 
     def step(self, tally: Tally, parts: Parts) -> None:
         """One more question is done."""
