@@ -164,7 +164,8 @@ def test_long_names_of_columns_do_not_fill_an_error(tmp_path: Path, ending: str,
 def test_a_prompt_that_never_ends_is_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "large.txt").write_bytes(b"=== user ===\n" + b"x" * (1 << 20))
-    for name in ("/dev/zero", str(tmp_path / "pipe.txt"), str(tmp_path / "large.txt"), str(tmp_path)):
+    # the large file first: without the limit, a device would fill the memory before anything fails
+    for name in (str(tmp_path / "large.txt"), str(tmp_path), str(tmp_path / "pipe.txt"), "/dev/zero"):
         with pytest.raises(ConfigError, match="no prompt"):
             load_prompt(name)
 
