@@ -48,7 +48,9 @@ def test_one_killed_one_failing_and_one_slow_change_no_byte(folder: Path) -> Non
 
     async def main() -> None:
         async with (
-            FakeServer(answer=steady) as first,
+            FakeServer(
+                answer=steady, latency=0.02
+            ) as first,  # one that answers at once would take nearly all
             FakeServer(answer=steady, script=failing) as ill,
             FakeServer(answer=steady, latency=0.1) as slow,
         ):
@@ -57,7 +59,8 @@ def test_one_killed_one_failing_and_one_slow_change_no_byte(folder: Path) -> Non
             before = first.requests
             async with FakeServer(answer=steady, latency=0.02) as dying:
                 going = asyncio.ensure_future(built(folder, over(first, ill, slow, dying), "many"))
-                while dying.requests < 10:  # noqa: ASYNC110 - what is looked at tells nobody
+                while dying.requests < 10:
+                    assert not going.done(), "the build was over before a server was killed"
                     await asyncio.sleep(0.002)
             report = await going
             assert report.state == "complete" and report.unanswered == 0
