@@ -99,6 +99,26 @@ def test_a_server_killed_in_the_middle_costs_no_answer_and_pays_none_twice(
     asyncio.run(main())
 
 
+def test_an_answer_cut_off_in_the_turn_of_the_loop_that_sends_it_is_not_counted() -> None:
+    """The sums of the tests above hang on it: whoever is killed has answered what it sent, and no more."""
+
+    async def main() -> None:
+        async with FakeServer(latency=0.05) as server:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+            while not server.in_flight:  # noqa: ASYNC110 - what is looked at tells nobody
+                await asyncio.sleep(0.001)
+            loop = asyncio.get_running_loop()
+            loop.call_later(0, lambda: [one.abort() for one in server.connections])
+            time.sleep(0.2)  # noqa: ASYNC251 - both are due when the loop goes on
+            while server.in_flight:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert server.stats()["answered"] == 0
+            writer.close()
+
+    asyncio.run(main())
+
+
 def test_a_server_that_comes_back_is_looked_at_and_used_again(tmp_path: Path) -> None:
     told: list[str] = []
 

@@ -52,11 +52,17 @@ def test_whoever_is_cancelled_in_line_takes_no_place(cancelled: set[int]) -> Non
 
 
 def test_a_line_that_ended_can_begin_again() -> None:
-    async def twice() -> None:
-        turns = Turns()
-        for _ in range(3):
-            await asyncio.wait_for(asyncio.gather(*(turns.take() for _ in range(5))), timeout=60)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+    async def again() -> list[int]:
+        turns, passed = Turns(), list[int]()
 
-    asyncio.run(twice())
+        async def one(number: int) -> None:
+            await turns.take()
+            passed.append(number)
+
+        for start in (0, 5, 10):
+            await asyncio.wait_for(asyncio.gather(*map(one, range(start, start + 5))), timeout=60)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return passed
+
+    assert asyncio.run(again()) == list(range(15))

@@ -364,8 +364,8 @@ class _Connection(asyncio.Protocol):
         server.in_flight -= 1
         server.statuses[reply.status] += 1
         self.busy = False
-        if self.transport is None or reply.cut == "start":
-            self.abort()
+        if self.transport is None or self.transport.is_closing() or reply.cut == "start":
+            self.abort()  # who is cut off in this very turn of the loop is not counted as answered
             return
         if reply.body is not None:
             body = reply.body

@@ -48,9 +48,7 @@ def test_one_killed_one_failing_and_one_slow_change_no_byte(folder: Path) -> Non
 
     async def main() -> None:
         async with (
-            FakeServer(
-                answer=steady, latency=0.02
-            ) as first,  # one that answers at once would take nearly all
+            FakeServer(answer=steady, latency=0.02) as first,  # at once: it would take nearly all
             FakeServer(answer=steady, script=failing) as ill,
             FakeServer(answer=steady, latency=0.1) as slow,
         ):

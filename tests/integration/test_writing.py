@@ -170,6 +170,27 @@ def test_where_no_process_starts_the_rows_are_made_here(
     assert built.same() and not children() and len(watch.waits) == 1
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_process_whose_pipes_are_closed_while_it_starts_costs_no_row(
+    tmp_path: Path, small: Callable[[], None], monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """As it happens where the one before dies at once: the pool closes what it shares with the next."""
+    built, started = Built(tmp_path), list[str]()
+    small()
+    spawn = multiprocessing.util.spawnv_passfds  # type: ignore[attr-defined]
+
+    def spawned(path: bytes, args: list[str], passfds: list[int]) -> int:
+        if "--multiprocessing-fork" in map(str, args):
+            started.append("one")
+            if len(started) == place + 1:
+                passfds = [*passfds, passfds[0]]  # twice the same, as the closed one is given out again
+        return int(spawn(path, args, passfds))
+
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", spawned)
+    asyncio.run(built.write("here", Silent()))
+    assert len(started) > place and built.same() and not children()
+
+
 def test_processes_do_not_run_the_script_that_began_the_build(
     tmp_path: Path, small: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ AHEAD = 3
 """Chunks for each process that are read before the first of them is written."""
 MOST = 16
 """Processes at most: more would wait for the one that reads and writes."""
+_FAILED = (BrokenProcessPool, MemoryError, OSError, ValueError)
+"""ValueError: where one process dies while the next is started, the pool closes the pipes that this one gets."""
 
 Items = list[Sample | BadRow]
 
@@ -55,14 +57,14 @@ async def made_in_processes(
             return None
         try:
             return await asyncio.wrap_future(executor.submit(_make, items))
-        except (BrokenProcessPool, MemoryError, OSError) as error:
+        except _FAILED as error:
             if tell is not None:
                 tell(f"a process that makes rows failed, the others are made by this one: {error}")
             tell = None
             return None
 
     try:
-        with _apart(), suppress(BrokenProcessPool, OSError):
+        with _apart(), suppress(*_FAILED):
             for _ in range(count):
                 executor.submit(os.getpid)
         for items in chunks:
