@@ -108,8 +108,8 @@ def test_an_answer_cut_off_in_the_turn_of_the_loop_that_sends_it_is_not_counted(
             writer.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
             while not server.in_flight:  # noqa: ASYNC110 - what is looked at tells nobody
                 await asyncio.sleep(0.001)
-            loop = asyncio.get_running_loop()
-            loop.call_later(0, lambda: [one.abort() for one in server.connections])
+            (connection,) = server.connections
+            asyncio.get_running_loop().call_later(0, connection.abort)
             time.sleep(0.2)  # noqa: ASYNC251 - both are due when the loop goes on
             while server.in_flight:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -215,6 +216,28 @@ def test_a_slice_that_kills_its_process_costs_only_itself(tmp_path: Path) -> Non
     tallies = list(run_tasks(tasks, Rules("ours", VerifySpec()), 2))
     assert [tally.rows for tally in tallies] == [6, 0, 6]
     assert [found.code.value for found in tallies[1].findings.listing()] == ["worker_crash"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("error", [ValueError("bad value(s) in fds_to_keep"), OSError(11, "no process")])
+def test_a_process_that_does_not_start_costs_no_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """ValueError: what a start says where the process before dies in the same moment."""
+    good = write_lines(tmp_path / "a.jsonl", valid_rows()["sft"])
+    spawn, started = multiprocessing.util.spawnv_passfds, list[bool]()
+
+    def spawned(path: bytes, args: list[str], passfds: list[int]) -> int:
+        if "--multiprocessing-fork" in map(str, args):
+            started.append(True)
+            if len(started) == 2:
+                raise error
+        return int(spawn(path, args, passfds))
+
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", spawned)
+    tasks = [Task(good, str(number), "sft") for number in range(3)]
+    assert [tally.rows for tally in run_tasks(tasks, Rules("ours", VerifySpec()), 2)] == [6, 6, 6]
+    assert len(started) > 2
 
 
 @pytest.mark.integration

@@ -177,7 +177,7 @@ def test_a_process_whose_pipes_are_closed_while_it_starts_costs_no_row(
     """As it happens where the one before dies at once: the pool closes what it shares with the next."""
     built, started = Built(tmp_path), list[str]()
     small()
-    spawn = multiprocessing.util.spawnv_passfds  # type: ignore[attr-defined]
+    spawn = multiprocessing.util.spawnv_passfds
 
     def spawned(path: bytes, args: list[str], passfds: list[int]) -> int:
         if "--multiprocessing-fork" in map(str, args):

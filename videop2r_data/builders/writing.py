@@ -28,7 +28,7 @@ AHEAD = 3
 MOST = 16
 """Processes at most: more would wait for the one that reads and writes."""
 _FAILED = (BrokenProcessPool, MemoryError, OSError, ValueError)
-"""ValueError: where one process dies while the next is started, the pool closes the pipes that this one gets."""
+"""ValueError: where one process dies while the next starts, the pool closes the pipes of that one."""
 
 Items = list[Sample | BadRow]
 

@@ -62,7 +62,8 @@ def run_tasks(tasks: Sequence[Task], rules: Rules, workers: int) -> Iterator[Tal
     executor = ProcessPoolExecutor(min(workers, len(tasks)), context, _start, (stop,))
     futures: list[Future[Tally]] = []
     try:
-        with suppress(BrokenProcessPool):
+        # ValueError: where one process dies while the next starts, the pool closes the pipes of that one
+        with suppress(BrokenProcessPool, OSError, ValueError):
             for task in tasks:
                 futures.append(executor.submit(_work, task, rules))
         for task, future in zip_longest(tasks, futures):
