@@ -160,12 +160,48 @@ def test_the_budget_holds_for_batches(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with FakeServer() as generator, FakeAnthropic(answer=judge) as anthropic:
-            report = await run(tmp_path, generator, anthropic, max_cost=0.05)
+            report = await run(tmp_path, generator, anthropic, max_cost=0.008)
             assert report.state == "over_budget"
+            assert 0 < report.spent.finished_usd < 0.008 and report.spent.lost_usd == 0
             assert 0 < sum(anthropic.accepted_ids.values()) < 30
-            assert report.spent.finished_usd + report.spent.lost_usd <= 0.05
             report = await run(tmp_path, generator, anthropic, max_cost=5.0)
             assert report.state == "complete" and set(anthropic.accepted_ids.values()) == {1}
+
+    asyncio.run(main())
+
+
+def test_a_limit_above_what_answers_cost_is_no_end_although_batches_may_cost_more(tmp_path: Path) -> None:
+    """The 30 verdicts cost 0.006 USD; six of them may cost 0.04."""
+    write_pool(tmp_path, [question(i) for i in range(30)])
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge, polls=2) as anthropic:
+            first = await run(tmp_path, generator, anthropic, wait=False, max_cost=0.05)
+            assert first.state == "waiting" and len(anthropic.accepted_ids) == 6
+            report = await run(tmp_path, generator, anthropic, max_cost=0.05)
+            assert report.state == "complete" and report.waiting == 0
+            assert report.spent.finished_usd < 0.05 and report.spent.lost_usd == 0
+            assert set(anthropic.accepted_ids.values()) == {1} and len(anthropic.accepted_ids) == 30
+
+    asyncio.run(main())
+
+
+def test_batches_are_collected_where_what_they_hold_leaves_no_money_to_another_step(tmp_path: Path) -> None:
+    backend = {"kind": "openai", "model": "g", "price": {"input": 3.0, "output": 15.0}}
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge, polls=1) as anthropic:
+            step = {"backend": {**backend, "base_url": generator.url}}
+            states = list[str]()
+            for rows in (6, *[12] * 6):
+                write_pool(tmp_path, [question(i) for i in range(rows)])
+                report = await run(tmp_path, generator, anthropic, wait=False, max_cost=0.075, generate=step)
+                assert report.spent.finished_usd + report.spent.lost_usd <= 0.075
+                states.append(report.state)
+                if report.state == "complete":
+                    break
+            assert states[1:] == ["waiting"] * (len(states) - 2) + ["complete"], states
+            assert set(anthropic.accepted_ids.values()) == {1} and len(anthropic.accepted_ids) == 12
 
     asyncio.run(main())
 

@@ -102,11 +102,7 @@ class BatchRunner:
         return {name: ticket for name, ticket in tickets.items() if ticket.scope == self.scope}
 
     def pending_keys(self) -> set[str]:
-        """Keys of all requests that are, or may be, at the server; any process may ask, also after a restart.
-
-        Raises:
-            JournalError: an event is damaged.
-        """
+        """Keys of all requests that are, or may be, at the server, whoever handed them over."""
         return open_keys(self._tickets())
 
     # submit
@@ -349,17 +345,22 @@ class BatchCaller:
         self.price = price
         self.made = self.found = 0
         """Calls finished in this run, and those answered from the journal."""
+        self.short = False
+        """The limit of money lets no more out, unless batches at the server cost less than they may."""
         self._breaker = breaker or Breaker("the judge server")
         self._stopped = asyncio.Event()
         self._runner = BatchRunner(backend, journal, sleep=self._rest, scope=scope)
-        self._pending = self._runner.pending_keys()
+        self.pending = self._runner.pending_keys()
+        """Keys of the requests that are, or may be, at the server."""
         self._queue: dict[str, Request] = {}
         self._reserved: dict[str, int] = {}
         self._held = 0
         self._flushing = asyncio.Lock()
         self._lost: Counter[str] = Counter()
-        self._limited: dict[str, str] = {}
-        """Requests that the account had no room for at the server, with its words."""
+        self._why: dict[str, str] = {}
+        """Request that came back without an answer -> the words."""
+        self._limited = set[str]()
+        """Requests that the account had no room for at the server."""
         self._poll = (poll_s, max_poll_s)
         self._backend = backend
 
@@ -368,7 +369,6 @@ class BatchCaller:
 
         Raises:
             TransientError: batch after batch ended without an answer.
-            BudgetError: the next batch could pass the limit.
         """
         key = request.key
         known = self.journal.call(key)
@@ -376,8 +376,8 @@ class BatchCaller:
             self.found += 1
             return read_answer(known)
         if self._lost[key] >= MAX_ROUNDS:
-            raise TransientError(f"{MAX_ROUNDS} batches ended without an answer{self._limited.get(key, '')}")
-        if key not in self._pending and key not in self._queue:
+            raise TransientError(f"{MAX_ROUNDS} batches ended without an answer: {self._why[key]}")
+        if key not in self.pending and key not in self._queue and not self.short:
             if frames is not None:
                 request = replace(request, frames=await frames())
             self._queue[key] = request
@@ -387,16 +387,14 @@ class BatchCaller:
         return None
 
     async def flush(self) -> None:
-        """Hand over what was gathered.
-
-        Raises:
-            BudgetError: the rest could pass the limit; what fits was handed over first.
-        """
+        """Hand over what was gathered, as far as the limit of money goes (`short`)."""
         async with self._flushing:  # who comes with more pictures meanwhile waits, and holds no more
             queue, self._queue, self._held = self._queue, {}, 0
             try:
                 if queue:
                     await self._hand_over(queue)
+            except BudgetError:  # batches hold far more than they cost in the end: `collect` frees the rest
+                self.short = True
             finally:
                 self.money.rest()
 
@@ -405,13 +403,13 @@ class BatchCaller:
         try:
             await self._runner.submit(wanted, answered=self.journal.has_call, admit=self._reserve)
         except BackendError:
-            self._pending = self._runner.pending_keys()
-            for key in queue.keys() - self._pending:
+            self.pending = self._runner.pending_keys()
+            for key in queue.keys() - self.pending:
                 if not self.journal.has_call(key):
                     self.money.void(key, self._reserved.pop(key, 0))
             raise
         # requests that another share submitted are pending too: it pays, and both read the answer
-        self._pending = self._runner.pending_keys()
+        self.pending = self._runner.pending_keys()
 
     async def collect(self, *, wait: bool, tell: Callable[[str], None]) -> bool:
         """Journal the results of every batch that has ended.
@@ -424,14 +422,12 @@ class BatchCaller:
             Whether nothing is outstanding any more: another pass can go on.
         """
         pause, longest = self._poll
-        made = self.made
+        made, self.short = self.made, False
         while not self._stopped.is_set():
-            now = await self._runner.collect_ready(self._take)
-            self._breaker.check()
+            now = await self.look()
             if now.done:
-                self._pending = self._runner.pending_keys()
                 if self.made == made:  # nothing came through: what there was no room for counts as lost
-                    self._lost.update(self._limited.keys())
+                    self._lost.update(self._limited)
                 return True
             if not wait:
                 return False
@@ -441,6 +437,13 @@ class BatchCaller:
                 await self._rest(pause)
             pause = min(pause * 1.5, longest)
         return False
+
+    async def look(self) -> BatchProgress:
+        """Journal the results of every batch that has ended by now."""
+        now = await self._runner.collect_ready(self._take)
+        self._breaker.check()
+        self.pending = self._runner.pending_keys()
+        return now
 
     def stop(self) -> None:
         """End every wait; batches at the server go on."""
@@ -480,14 +483,14 @@ class BatchCaller:
             self.made += 1
         elif isinstance(result.error, TransientError):
             # expired or cancelled requests are not billed; the next pass asks again
+            self._why[result.key] = valid(result.error.message)
             if result.error.rate_limited:
-                self._limited[result.key] = f": {valid(result.error.message)}"
+                self._limited.add(result.key)
             else:
                 self._lost[result.key] += 1
             reserved = self._reserved.pop(result.key, 0)
             if not result.error.maybe_billed:
                 self.journal.put_void(result.key, nusd=reserved)
-            self._pending.discard(result.key)
         else:
             words = valid(str(result.error))
             self.journal.put_refused(result.key, words)

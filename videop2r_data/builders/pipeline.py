@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from videop2r_data.backends import NANO, Journal
+from videop2r_data.backends import NANO, BatchCaller, Journal
 from videop2r_data.builders.export import PoorSetError, check_ours, recover, write_dataset
 from videop2r_data.builders.news import Observer
 from videop2r_data.builders.retries import RetryKind, reopen
@@ -255,7 +255,7 @@ async def _passes(
             on_result=lambda seen: observer.step(seen, parts),
         )
         if isinstance(stop.why, BudgetError):
-            return tally, "over_budget"
+            return tally, await _out_of_money(parts)
         if stop.why is not None:
             raise stop.why
         if tally.reached:
@@ -267,13 +267,25 @@ async def _passes(
         try:
             for batched in parts.batched:
                 await batched.flush()
-        except BudgetError:
-            return tally, "over_budget"
         except StoppedError:
             return tally, "interrupted"
+        if any(batched.short for batched in parts.batched) and not _at_server(parts):
+            return tally, "over_budget"
         for batched in parts.batched:
             if not await batched.collect(wait=wait, tell=observer.wait):
                 return tally, "interrupted" if stop.asked else "waiting"
+
+
+async def _out_of_money(parts: Parts) -> State:
+    """Collect what has ended: it may cost less than it holds, and the next run goes on with the rest."""
+    held = _at_server(parts)
+    for batched in held:
+        await batched.look()
+    return "waiting" if held else "over_budget"
+
+
+def _at_server(parts: Parts) -> list[BatchCaller]:
+    return [batched for batched in parts.batched if batched.pending]
 
 
 def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
