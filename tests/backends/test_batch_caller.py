@@ -34,6 +34,8 @@ def ask(i: int) -> Request:
 class Server:
     """Ends every batch at once, with an answer or the given error for each request."""
 
+    usage = Usage(input_tokens=10, output_tokens=10)
+
     def __init__(self, error: Exception | None = None, refuse: Exception | None = None) -> None:
         self.error, self.refuse = error, refuse
         self.batches: dict[str, list[str]] = {}
@@ -56,9 +58,8 @@ class Server:
         return [await self.poll(name) for name in self.batches]
 
     async def collect(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
-        usage = Usage(input_tokens=10, output_tokens=10)
         for key in self.batches[batch_id]:
-            done = Completion(text="Yes", finish_reason="stop", model="m-1", usage=usage, batched=True)
+            done = Completion(text="Yes", finish_reason="stop", model="m-1", usage=self.usage, batched=True)
             yield BatchResult(key, None if self.error else done, self.error)
 
 
@@ -130,6 +131,25 @@ def test_a_refused_batch_frees_its_money(tmp_path: Path, error: Exception) -> No
     asyncio.run(main())
     with Journal(tmp_path, readonly=True) as journal:
         assert journal.spending.total_nusd == 0
+
+
+def test_answers_whose_tokens_nobody_counted_cost_what_was_written_ahead_by_another_process(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        server = Server()
+        server.usage = Usage()
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server)
+            await all_of(one, 3)
+            await one.flush()
+            held = journal.spending.open_nusd
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server)
+            assert await collect(one) and await all_of(one, 3) == ["Yes"] * 3
+            assert (journal.spending.finished_nusd, journal.spending.open_nusd) == (held, 0)
+
+    asyncio.run(main())
 
 
 def test_what_fits_the_budget_goes_out_and_the_rest_when_it_has_come_back(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from videop2r_data.backends.caller import Answer, Caller, Turns, call_with_retries
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
-from videop2r_data.backends.money import Money
+from videop2r_data.backends.money import Money, reserve_usd
 from videop2r_data.errors import AuthError, BudgetError, MediaError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Message, Request, SamplingParams, Usage
 from videop2r_data.schemas.judges import Price
@@ -28,6 +28,8 @@ def ask(text: str) -> Request:
 
 class Scripted:
     """A backend with scripted answers: exceptions are raised, texts returned; then it repeats the last."""
+
+    usage = Usage(input_tokens=10, output_tokens=20)
 
     name = "scripted"
     model = "m"
@@ -51,8 +53,7 @@ class Scripted:
         item = self.script[0] if len(self.script) == 1 else self.script.pop(0)
         if isinstance(item, Exception):
             raise item
-        usage = Usage(input_tokens=10, output_tokens=20)
-        return Completion(text=item, finish_reason="stop", model="m-1", usage=usage)
+        return Completion(text=item, finish_reason="stop", model="m-1", usage=self.usage)
 
 
 def caller(
@@ -99,6 +100,19 @@ def test_an_answer_is_found_again_without_a_backend(tmp_path: Path) -> None:
     assert made == found and text_of(found) == "yes"
     assert unknown is None
     assert backend.calls == 1 and backend.started == backend.closed == 1
+
+
+def test_answers_whose_tokens_nobody_counted_cost_what_was_written_ahead(tmp_path: Path) -> None:
+    lost = TransientError("cut off", maybe_billed=True)
+    backend = Scripted(lost, "yes", "yes", "yes", "yes")
+    backend.usage = Usage()
+    with pytest.raises(BudgetError):
+        run(tmp_path, backend, *map(ask, "abcd"), max_cost=0.0035)
+    with Journal(tmp_path, readonly=True) as journal:
+        each = round(reserve_usd(ask("a"), PRICE) * 1e9)
+        # three calls went out, the first of which was cut off
+        assert (journal.spending.finished_nusd, journal.spending.open_nusd) == (2 * each, each)
+        assert backend.calls == 3
 
 
 def test_a_run_that_finds_everything_starts_no_backend(tmp_path: Path) -> None:

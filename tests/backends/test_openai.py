@@ -122,6 +122,15 @@ class TestAnswer:
             usage=Usage(input_tokens=6, output_tokens=3, cache_read_tokens=4),
         )
 
+    def test_thoughts_that_only_the_total_counts_are_output(self) -> None:
+        usage = {
+            "prompt_tokens": 21, "completion_tokens": 4, "total_tokens": 85,
+            "completion_tokens_details": {"reasoning_tokens": 60},
+        }  # fmt: skip
+        assert parse_completion(self.answer(usage=usage), asked="m").usage == Usage(
+            input_tokens=21, output_tokens=64
+        )
+
     def test_nothing_reported(self) -> None:
         raw = orjson.dumps({"choices": [{"message": {"content": None}}]})
         assert parse_completion(raw, asked="m") == Completion(text="", finish_reason="other", model="m")
@@ -395,6 +404,13 @@ class TestSettings:
     def test_settings_that_do_not_exist(self, extra: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match="extra"):
             self.make(extra=extra)
+
+    @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "best_of"])
+    def test_no_field_lets_a_call_cost_more_than_is_written_ahead(self, name: str) -> None:
+        extra = {"body": {name: 32_000}}
+        self.make(extra=extra)
+        with pytest.raises(ConfigError, match=f"{name} in extra.body"):
+            self.make(extra=extra, price={"input": 1.0, "output": 2.0})
 
 
 def test_a_connection_is_not_taken_before_its_last_answer_was_looked_at(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,9 +28,34 @@ def test_a_call_is_priced_by_kind_of_token() -> None:
     assert cost_usd(usage, None, batched=False) == 0.0
 
 
-def test_cache_prices_default_to_the_input_price() -> None:
-    usage = Usage(cache_read_tokens=1_000_000, cache_write_tokens=1_000_000)
-    assert cost_usd(usage, Price(input=2.0, output=0.0), batched=False) == 4.0
+def test_without_a_price_a_cache_is_read_as_input_and_written_for_a_quarter_more() -> None:
+    price, asked = Price(input=2.0, output=0.0), request("", max_tokens=1)
+    assert cost_usd(Usage(cache_read_tokens=1_000_000), price, batched=False) == 2.0
+    assert cost_usd(Usage(cache_write_tokens=1_000_000), price, batched=False) == 2.5
+    written = Usage(cache_write_tokens=max_input_tokens(asked))
+    assert cost_usd(written, price, batched=False) <= reserve_usd(asked, price)
+    free = Price(input=2.0, output=0.0, cache_write=0.0)
+    assert cost_usd(Usage(cache_write_tokens=1_000_000), free, batched=False) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "height", "tokens"),
+    [  # what OpenAI's guide to images and vision says of each, and bills of its users
+        ("gpt-4o-2024-11-20", 128, 64, 255),
+        ("openai/gpt-4o-mini", 128, 64, 8500),
+        ("gpt-4o-mini", 1024, 512, 14_167),
+        ("gpt-4.1-mini", 448, 224, 160),
+        ("gpt-4.1-nano", 448, 224, 242),
+        ("gpt-4.1-nano", 1024, 1024, 2520),
+        ("o3-2025-04-16", 128, 64, 225),
+        ("gpt-5", 448, 224, 210),
+    ],
+)
+def test_a_picture_costs_no_model_of_openai_more_than_its_bound(
+    model: str, width: int, height: int, tokens: int
+) -> None:
+    asked = request("", frames=clip_frames(16, height=height, width=width))
+    assert max_input_tokens(replace(asked, model=model)) >= 16 * tokens > 16 * width * height / 750
 
 
 def test_decimal_prices_are_exact() -> None:

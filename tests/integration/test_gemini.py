@@ -233,6 +233,12 @@ def test_what_the_model_saw_is_in_the_key() -> None:
         for extra in ({"video": "all"}, {"fps": 25}, {"body": 3}, {"body": {"contents": []}}):
             with pytest.raises(ConfigError, match="extra of kind gemini"):
                 GeminiBackend(spec_of(server, extra=extra))
+        price = {"input": 1.0, "output": 2.0}
+        for name in ("maxOutputTokens", "candidateCount"):
+            body = {"generationConfig": {name: 8}}
+            GeminiBackend(spec_of(server, extra={"body": body}))
+            with pytest.raises(ConfigError, match=f"{name} in extra.body"):
+                GeminiBackend(spec_of(server, extra={"body": body}, price=price))
         with pytest.raises(ValidationError, match="may outlive"):
             spec_of(server, extra={"video": "file"}, batch=True)
 

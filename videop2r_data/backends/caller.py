@@ -417,7 +417,10 @@ _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 
 
 def keep(journal: Journal, key: str, completion: Completion, price: Price | None) -> Completion:
-    """Journal a finished call with what it cost; returns it as every later run will read it."""
+    """Journal a finished call with what it cost; returns it as every later run will read it.
+
+    One whose tokens the server did not count costs what was written ahead for it.
+    """
     text, model = valid(completion.text), valid(completion.model)
     if text != completion.text or model != completion.model:
         completion = completion.model_copy(update={"text": text, "model": model})
@@ -433,6 +436,8 @@ def keep(journal: Journal, key: str, completion: Completion, price: Price | None
     if completion.reasoning_chars:
         data["reasoning_chars"] = completion.reasoning_chars
     cost = 0 if price is None else round(cost_usd(usage, price, batched=completion.batched) * NANO)
+    if price is not None and usage == Usage():
+        cost = journal.spending.held_nusd(bytes.fromhex(key))
     journal.put_call(key, data, nusd=cost)
     return completion
 

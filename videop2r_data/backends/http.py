@@ -7,7 +7,7 @@ import io
 import os
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -162,6 +162,19 @@ def read_key(spec: BackendSpec, usual: str = "") -> str:
     if not key.isascii() or not key.isprintable():
         raise ConfigError(f"environment variable {name} holds characters that no key has")
     return key
+
+
+def refuse_unbounded(spec: BackendSpec, fields: Iterable[str]) -> None:
+    """Refuse further fields of a request that let a call cost more than is written ahead for it.
+
+    Raises:
+        ConfigError: there are such fields, and calls have a price.
+    """
+    if spec.price is not None and (found := ", ".join(sorted(fields))):
+        raise ConfigError(
+            f"{found} in extra.body: a call could cost more than a limit of money counts with",
+            hint="say in max_tokens of the step how long an answer may be, or leave out the price",
+        )
 
 
 def proxy_for(url: URL) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from videop2r_data.schemas import MediaRecord, Price, Request, Usage
 # - media: a model of the Qwen-VL family makes one token of 28 x 28 pixels and of two frames of a video
 #   (`w/28 * h/28 * frames/2`), Anthropic one of 750 pixels and of each single frame. The bound takes the
 #   dearer one (750 pixels, no pairing) plus 32 tokens a frame for the markers and times around it. Gemini
-#   makes up to 1,120 of a frame, however small;
+#   makes up to 1,120 of a frame, however small; for OpenAI's models see `_gpt_tokens`;
 # - the answer: `max_tokens`.
 #
 # A try that is cut off may be charged although no answer arrived: hence one reserve per try.
@@ -30,6 +31,7 @@ from videop2r_data.schemas import MediaRecord, Price, Request, Usage
 
 MILLION = Decimal(1_000_000)
 _QUANTUM = Decimal("0.000000001")
+_GPT = re.compile(r"\bgpt-|\bo\d\b|\bchatgpt")
 TEMPLATE_TOKENS = 64
 """Chat template around one message, generously."""
 MARKER_TOKENS = 32
@@ -71,12 +73,28 @@ def max_input_tokens(request: Request) -> int:
     media = request.media
     if media is None:
         return text
-    least = 1120 if "gemini" in request.model else 0
+    least = 1120 if "gemini" in request.model else _gpt_tokens(request.model, media.width, media.height)
     each = max(ceil(media.width * media.height / 750), least) + MARKER_TOKENS
     if request.sends_file:  # the server takes a frame a second, and the sound
         duration_s = media.seen.duration_s or media.seen.source_frames
         return text + ceil(duration_s + 1) * (each + MARKER_TOKENS)
     return text + media.count * each
+
+
+def _gpt_tokens(model: str, width: int, height: int) -> int:
+    """The most that a model of OpenAI makes of a picture, which none of them enlarges; 0 for other models.
+
+    By its guide to images and vision: up to 85 and 170 for each begun square of 512 pixels (`gpt-4o-mini`:
+    2,833 and 5,667), or up to 2.46 for each begun square of 32 pixels (`gpt-4.1-nano`).
+
+    >>> _gpt_tokens("gpt-4o", 448, 224), _gpt_tokens("gpt-4o-mini", 448, 224), _gpt_tokens("qwen", 448, 224)
+    (255, 8500, 0)
+    """
+    if not _GPT.search(model):
+        return 0
+    base, tile = (2833, 5667) if "gpt-4o-mini" in model else (85, 170)
+    tiles, patches = (ceil(width / side) * ceil(height / side) for side in (512, 32))
+    return max(base + tile * tiles, ceil(2.46 * patches))
 
 
 def cost_usd(usage: Usage, price: Price | None, *, batched: bool) -> float:
@@ -89,11 +107,10 @@ def cost_usd(usage: Usage, price: Price | None, *, batched: bool) -> float:
         return 0.0
     entry = _decimal(price.input)
     read = entry if price.cache_read is None else _decimal(price.cache_read)
-    write = entry if price.cache_write is None else _decimal(price.cache_write)
     total = (
         usage.input_tokens * entry
         + usage.cache_read_tokens * read
-        + usage.cache_write_tokens * write
+        + usage.cache_write_tokens * _cache_write(price)
         + usage.output_tokens * _decimal(price.output)
     )
     if batched:
@@ -108,11 +125,17 @@ def reserve_usd(request: Request, price: Price | None, *, batched: bool = False)
     """
     if price is None:
         return 0.0
-    entry = max(_decimal(p) for p in (price.input, price.cache_read, price.cache_write) if p is not None)
+    entry = max(_decimal(price.input), _decimal(price.cache_read or 0.0), _cache_write(price))
     total = max_input_tokens(request) * entry + request.params.max_tokens * _decimal(price.output)
     if batched:
         total *= _decimal(price.batch_factor)
     return float((total / MILLION).quantize(_QUANTUM, rounding=ROUND_UP))
+
+
+def _cache_write(price: Price) -> Decimal:
+    """Anthropic, the one that reports such tokens, charges a quarter on top of its price of input."""
+    told = price.cache_write
+    return _decimal(price.input) * Decimal("1.25") if told is None else _decimal(told)
 
 
 def _decimal(value: float) -> Decimal:

@@ -83,6 +83,10 @@ class Spending:
         """
         return self._by_segment[segment]
 
+    def held_nusd(self, key: bytes) -> int:
+        """Upper bound of the call that went out last with this key and has not ended; 0 if there is none."""
+        return self._open.get(key, [(0, 0)])[-1][0]
+
     def open_of_segment(self, segment: int) -> int:
         """The part of `open_nusd` for calls that this segment began."""
         return self._open_by_segment[segment]

@@ -15,7 +15,7 @@ from yarl import URL
 
 from videop2r_data.backends.answers import text_at
 from videop2r_data.backends.gemini.wire import content_body, to_completion
-from videop2r_data.backends.http import HttpBackend, decode, payload
+from videop2r_data.backends.http import HttpBackend, decode, payload, refuse_unbounded
 from videop2r_data.backends.openai.wire import OTHERS
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas import BackendSpec, Completion, Frames, Request
@@ -23,6 +23,7 @@ from videop2r_data.schemas import BackendSpec, Completion, Frames, Request
 PUBLIC = "https://generativelanguage.googleapis.com/v1beta"
 _NO_ACCESS = re.compile(r"API.key (not valid|expired)|billing|location is not supported", re.I)
 _RETRY = re.compile(rb'"retryDelay": *"([0-9.]{1,9})s"')
+_UNBOUNDED = {"maxOutputTokens", "max_output_tokens", "candidateCount", "candidate_count"}
 _LOOK_S = 2.0
 """Seconds between two looks at a clip that the server still reads."""
 
@@ -44,6 +45,7 @@ class GeminiBackend(HttpBackend):
         if not known or not isinstance(body, dict) or {"contents", "systemInstruction"} & set(body):
             hint = "allowed: body (fields of the request but its contents), and video: frames or file"
             raise ConfigError(f"extra of kind gemini cannot be {str(spec.extra)[:200]}", hint=hint)
+        refuse_unbounded(spec, _UNBOUNDED & set(body.get("generationConfig", ())))
         self._extra = body
 
     def _credentials(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from videop2r_data.backends.http import HttpBackend
+from videop2r_data.backends.http import HttpBackend, refuse_unbounded
 from videop2r_data.backends.openai.wire import FrameCache, VideoForm, parse_completion, request_body
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import BackendSpec, Completion, Frames, Request
@@ -38,6 +38,7 @@ def read_settings(spec: BackendSpec) -> tuple[VideoForm, str, dict[str, Any]]:
             "extra.body must be a mapping without model, messages, stream and n",
             hint="put other fields of the request there, e.g. chat_template_kwargs",
         )
+    refuse_unbounded(spec, {"max_tokens", "max_completion_tokens", "best_of"} & set(body))
     return form, field, body
 
 

@@ -265,13 +265,14 @@ def _reasoning_chars(message: dict[str, Any]) -> int:
 
 
 def _usage(usage: Any) -> Usage:
+    """Some servers, such as gateways to Gemini, count thoughts, which are charged, in the total alone."""
     if not isinstance(usage, dict):
         return Usage()
     prompt = count_at(usage, "prompt_tokens")
     cached = min(prompt, count_at(usage.get("prompt_tokens_details"), "cached_tokens"))
     return Usage(
         input_tokens=prompt - cached,
-        output_tokens=count_at(usage, "completion_tokens"),
+        output_tokens=max(count_at(usage, "completion_tokens"), count_at(usage, "total_tokens") - prompt),
         cache_read_tokens=cached,
     )
 

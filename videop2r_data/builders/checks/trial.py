@@ -241,8 +241,8 @@ def _reply(
             Finding(about="call", state="warning", message=text, hint="raise max_tokens in the recipe")
         )
     if not completion.usage.input_tokens and not completion.usage.cache_read_tokens:
-        text = "the server counts no tokens: estimates and --max-cost see a price of 0"
-        hint = "switch on usage in the server's answers, or leave --max-cost out"
+        text = "the server counts no tokens: estimates see a price of 0, --max-cost the most a call can cost"
+        hint = "switch on usage in the server's answers"
         found.append(Finding(about="call", state="warning", message=text, hint=hint))
     return found
 
