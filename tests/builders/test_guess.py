@@ -196,6 +196,13 @@ def test_the_command_writes_shows_and_speaks_json(tmp_path: Path) -> None:
     assert none.exit_code == 1 and "q.jsonl" in none.output and not (tmp_path / "x.yaml").exists()
 
 
+def test_rows_that_cannot_be_read_are_among_those_that_were_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question;answer\nWho?;me\nWhere?\n;here\nWhen?;now\n")
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "r.yaml"), "--from-data", str(tmp_path / "q.csv")])
+    assert done.output.startswith("looked at 4 rows ")
+    assert "2 of 4 rows can be read like this" in done.output and done.output.count("1 row cannot: ") == 2
+
+
 REAL: dict[str, tuple[int, set[str]]] = {
     "converted_mlvu_test": (10, {"media_root"}),
     "nextgqa_test": (15, {"media_root"}),

@@ -114,7 +114,10 @@ def test_words_that_were_read_steer_nothing(one: str, two: str) -> None:
 
 @pytest.mark.parametrize(
     ("error", "state"),
-    [(BackendError("no \x1b[2J\nkey \ud800"), "failed"), (KeyboardInterrupt(), "interrupted")],
+    [
+        (BackendError("no \x1b[2J\nkey \ud800", where="pool.json, row 3"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
 )
 def test_how_a_run_ended_is_its_last_news(tmp_path: Path, error: BaseException, state: str) -> None:
     async def run() -> None:
@@ -126,6 +129,7 @@ def test_how_a_run_ended_is_its_last_news(tmp_path: Path, error: BaseException, 
     (last,) = read_news(tmp_path)
     assert (last.state, last.lease) == (state, "share-2-of-8")
     assert "\x1b" not in last.last_error and "\n" not in last.last_error
+    assert last.last_error.startswith("pool.json, row 3: no" if state == "failed" else "KeyboardInterrupt")
     assert [path.name for path in tmp_path.iterdir()] == ["progress-share-2-of-8.json"]
 
 

@@ -222,6 +222,15 @@ def test_a_column_that_is_not_there_is_one_error(tmp_path: Path, columns: dict[s
         next(iter(source.rows()))
 
 
+def test_another_word_is_not_offered_for_a_column(tmp_path: Path) -> None:
+    """`question` is as near to `solution` as letters go, and holds something else."""
+    (tmp_path / "q.csv").write_text("Question,Answer\nWho?,me\n")
+    source = open_source(spec(path="q.csv", columns=ColumnMapping()), base=tmp_path)
+    with pytest.raises(SourceError, match="solution: solution") as caught:
+        source.check()
+    assert "did you mean" not in str(caught.value)
+
+
 def test_no_value_for_all_rows_and_no_column(tmp_path: Path) -> None:
     pool(tmp_path, ["A"])
     none = COLUMNS.model_copy(update={"problem_type": None, "data_type": None})

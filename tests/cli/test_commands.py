@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,39 @@ def test_build_ends_with_a_summary_and_the_next_commands(built: Path) -> None:
     assert "60 rows in =" in text and "0 calls made" in text
     assert f"p2r-data verify {built}" in text and "load_dataset" in text
     assert max(len(line) for line in text.splitlines() if str(built) not in line) <= 80
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_the_next_commands_name_a_work_folder_that_is_not_beside_the_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: bool
+) -> None:
+    """Each is typed as it is printed; of a store they name its mirror on this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place = f"file://{tmp_path}/store/set" if url else str(tmp_path / "my work")
+    text = p2r("build", "--out", str(tmp_path / "set"), "--limit", "4", "--work", place).stdout
+    typed = [
+        shlex.split(line.partition("p2r-data ")[2]) for line in text.splitlines() if " p2r-data " in line
+    ]
+    assert [words[0] for words in typed] == ["verify", "show", "demo-report"]
+    for words in typed:
+        p2r(*words)
+
+
+def test_a_set_that_is_not_written_yet_is_no_wrong_name(tmp_path: Path) -> None:
+    p2r("build", "--out", str(tmp_path / "set"), "--limit", "4", "--shard", "1/1")
+    assert "p2r-data status" in p2r("show", str(tmp_path / "set"), code=1).stderr
+    assert "p2r-data build wrote" in p2r("show", str(tmp_path / "typo"), code=1).stderr
+
+
+def test_a_folder_hides_no_packaged_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "other").mkdir()
+    p2r("build", "--out", "set", "--limit", "2")
+    assert "other: a folder, not a recipe" in p2r("build", "other", code=1).stderr
+    Path("demo").rmdir()
+    Path("demo").write_text("recipe: 1\n")
+    assert "demo: 3 error(s)" in p2r("build", "demo", code=1).stderr, "a file wins"
 
 
 def test_verify_stats_and_reproduce(built: Path) -> None:

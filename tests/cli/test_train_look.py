@@ -42,6 +42,11 @@ def test_plot_of_nothing_is_an_error_with_a_next_step(tmp_path: Path) -> None:
     assert orjson.loads(out)["error"]["kind"] == "SourceError"
 
 
+def test_a_run_that_draws_no_samples_is_told_as_such(tmp_path: Path) -> None:
+    code, _, err = run("samples", str(write_run(tmp_path / "run")))
+    assert code == 1 and "a run of p2r-train rl that has" in err
+
+
 def test_samples(tmp_path: Path) -> None:
     rows = [
         sample_record(step=step, example=question(), group=0, rollout=0, text=f"step {step}", finished=True, rewards={})
@@ -58,6 +63,8 @@ def test_samples(tmp_path: Path) -> None:
 def test_eval_of_nothing_is_an_error_with_a_next_step(tmp_path: Path) -> None:
     code, _, err = run("eval", str(tmp_path))
     assert code == 1 and "no model in this folder" in err
+    code, _, err = run("eval", "--rescore", str(tmp_path))
+    assert code == 1 and "p2r-train eval wrote" in err
 
 
 def test_a_card_needs_a_finished_run(tmp_path: Path) -> None:

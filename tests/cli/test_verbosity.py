@@ -51,6 +51,12 @@ def test_quiet_says_errors_alone_at_either_place(tmp_path: Path) -> None:
     assert level() is Level.NORMAL
 
 
+def test_quiet_holds_for_the_libraries_of_training_too(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    done = module("videop2r_data.cli.train", "-q", "tiny", str(tmp_path / "tiny"))
+    assert (done.returncode, done.stderr) == (0, "") and "weights" in done.stdout
+
+
 def test_verbose_shows_the_version_and_the_traceback_of_an_error() -> None:
     for flags in (["-v", "check", "nothere"], ["check", "-v", "nothere"]):
         done = module("videop2r_data", *flags)

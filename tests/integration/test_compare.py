@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,18 @@ def test_a_real_difference_and_none(made: Path) -> None:
     assert good["settings"] == [] and good["left_out"] == {}
     alike = next(one for one in same["figures"] if one["headline"])["found"]
     assert (alike["difference"], alike["verdict"]) == (0.0, "not shown") and same["flips"] == []
+
+
+def test_results_of_one_name_go_by_their_folders(made: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(made / "base", tmp_path / name)
+    words = (tmp_path / "one", tmp_path / "two", made / "good", f"base={tmp_path / 'two'}", "--json")
+    told = orjson.loads(compare(*words).stdout)["comparisons"]
+    assert [(one["first"], one["second"]) for one in told] == [
+        ("one", "two"),
+        ("one", "good"),
+        ("one", "base"),
+    ]
 
 
 def test_the_tables_fit_the_terminal_and_nothing_in_them_steers_it(made: Path) -> None:

@@ -183,6 +183,12 @@ def test_a_limit_of_money_needs_prices(
         ),
         ("kind: demo}]", "kind: dataste}]", "got 'dataste'; did you mean 'dataset'? (r.yaml:3)"),
         ("name: my-set", "title: x", "  name: is missing"),
+        (
+            "kind: demo}]",
+            "kind: demo, limit: many}]",
+            "unable to parse string as an integer, got 'many' (r.yaml:3)",
+        ),
+        ("kind: demo}]", "kind: demo, limit: -7}]", "greater than or equal to 1, got '-7' (r.yaml:3)"),
         ("kind: demo}]", "kind: demo, columns: {options: 3}}]", "sources.0.columns.options: Input should be"),
     ],
 )
@@ -191,6 +197,11 @@ def test_a_wrong_key_is_told_once_with_its_line_and_the_nearest(old: str, new: s
     text = refused(GOOD.replace(old, new))
     assert told in text
     assert text.startswith("r.yaml: 1 error(s) in the recipe\n"), text
+
+
+def test_what_is_no_yaml_names_the_file() -> None:
+    text = refused(GOOD.replace("name: my-set", "name: [my-set"))
+    assert text.startswith("r.yaml: not YAML: ") and 'in "r.yaml", line 2' in text and "unicode" not in text
 
 
 def test_two_typos_are_two_errors_in_their_lines() -> None:

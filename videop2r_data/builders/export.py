@@ -200,7 +200,7 @@ def check_ours(out: Path, made: Made = DATA_SET) -> None:
     """ExportError for what this tool did not make: asked before the first call, and again before writing."""
     if os.path.lexists(out) and not is_ours(out, made):
         raise ExportError(
-            f"the folder exists and is not a {made.what} of this tool",
+            f"it exists and is not a {made.what} of this tool",
             where=str(out),
             hint="choose another --out, or move that folder away",
         )

@@ -78,7 +78,7 @@ class Guess(Model):
     todo: dict[str, str]
     """Setting -> what the user must fill in."""
     rows: int
-    """Rows that were looked at."""
+    """Rows that were looked at, those that cannot be read among them."""
     good: int
     """Of these, how many would be read."""
     bad: dict[str, int]
@@ -148,7 +148,7 @@ def guess_source(data: str, *, recipe: Path, cwd: Path, work: Path, split: str |
     if not draft.todo.keys() & {"columns.solution", "problem_type"}:
         _guess_answers(draft, columns, base)
     _prefer_video_r1(draft, base)
-    return _shown(draft, columns, rows, base, work)
+    return _shown(draft, columns, len(looked), base, work)
 
 
 def _name(data: str) -> str:
@@ -378,7 +378,7 @@ def _prefer_video_r1(draft: _Draft, base: Path) -> None:
         draft.spec["kind"] = "video-r1"
 
 
-def _shown(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]], base: Path, work: Path) -> Guess:
+def _shown(draft: _Draft, columns: list[Column], looked: int, base: Path, work: Path) -> Guess:
     """Read the rows with what was guessed, and count."""
     default = ColumnMapping().model_dump()
     mapping = {k: v for k, v in draft.columns.items() if v != default[k] and not _idle(draft, k, columns)}
@@ -414,7 +414,7 @@ def _shown(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]], bas
         seen=[c.name for c in columns],
         notes=draft.notes,
         todo=draft.todo,
-        rows=len(rows),
+        rows=looked,
         good=good,
         bad=dict(bad.most_common(5)),
         shown=shown,

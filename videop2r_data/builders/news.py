@@ -151,7 +151,9 @@ class Observer:
             yield
         except BaseException as error:
             said.state = "failed" if isinstance(error, Exception) else "interrupted"
-            said.last_error = error.message if isinstance(error, P2RError) else type(error).__name__
+            said.last_error = type(error).__name__
+            if isinstance(error, P2RError):
+                said.last_error = f"{error.where}: {error.message}" if error.where else error.message
             raise
         finally:
             keeping.cancel()

@@ -113,9 +113,9 @@ class Workspace:
         """
         found = cls.at(out, base=base or Path.cwd(), work=work)
         if not found.out.is_dir():
-            raise ConfigError(
-                "no such data set", where=str(found.out), hint="name the folder that p2r-data build wrote"
-            )
+            begun = "its build has not written it yet: p2r-data status tells how far it is"
+            hint = begun if found.journal.is_dir() else "name the folder that p2r-data build wrote"
+            raise ConfigError("no such data set", where=str(found.out), hint=hint)
         if not found.journal.is_dir():
             raise ConfigError(
                 "there is no work folder for this data set",

@@ -52,6 +52,7 @@ from videop2r_data.cli.common import (
 from videop2r_data.cli.status import with_metrics
 from videop2r_data.cli.terminal import PIPED_EVERY_S, LiveLine, plural, print_json, type_table
 from videop2r_data.errors import ConfigError, P2RError
+from videop2r_data.files import work_folder
 from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import Ledger, Recipe, RejectReason
 
@@ -347,12 +348,14 @@ def _show_next(report: BuildReport, recipe: Recipe, console: Console) -> None:
     load = f"from datasets import load_dataset as l; print(l({report.out!r}))"
     if report.state == "withheld":
         return
-    lines = [f"see one    p2r-data show {shell(report.out)}"]
+    beside = report.work == str(work_folder(Path(report.out)))
+    built = shell(report.out) + ("" if beside else f" --work {shell(report.work)}")
+    lines = [f"see one    p2r-data show {built}"]
     if report.ledger is not None and report.ledger.kept:
         lines.insert(0, f"check it   p2r-data verify {shell(report.out)}")
         lines.append(f"load it    python -c {_double(load)}")
     if any(s.kind == "demo" for s in recipe.sources):
-        lines.append(f"score it   p2r-data demo-report {shell(report.out)}")
+        lines.append(f"score it   p2r-data demo-report {built}")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
 

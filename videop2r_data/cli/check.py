@@ -161,8 +161,9 @@ EXAMPLES = 5
 """Files per reason, bad rows and warnings that are printed; `--report` writes all of them."""
 
 
-def render_check(report: CheckReport, console: Console) -> None:
-    """Print per source the usable and the bad files and rows, then settings and servers, then the verdict."""
+def render_check(report: CheckReport, console: Console, what: str = "a build") -> None:
+    """Print per source the usable and the bad files and rows, then settings and servers, then the verdict on
+    `what` needs them."""
     for source in report.sources:
         _source(source, console)
     if report.setup:
@@ -187,7 +188,7 @@ def render_check(report: CheckReport, console: Console) -> None:
     states["error"] += sum(source.error is not None for source in report.sources)
     odd = states["warning"] + sum(source.warned for source in report.sources)
     if states["error"]:
-        console.print(Text(f"a build would fail: {plural(states['error'], 'error')}", style="bold red"))
+        console.print(Text(f"{what} would fail: {plural(states['error'], 'error')}", style="bold red"))
     elif report.ok and odd:
         console.print(f"[bold green]nothing wrong[/], {plural(odd, 'warning')}")
     elif report.ok:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import shlex
 import signal
@@ -248,11 +249,12 @@ def level() -> Level:
 
 
 def set_level(chosen: Level) -> None:
-    """Set the level for this process; verbose turns the log of the libraries on."""
+    """Set the level for this process; verbose turns the log of the libraries on, quiet their warnings off."""
     before, _State.level = _State.level, chosen
+    logging.disable(logging.WARNING if chosen is Level.QUIET else logging.NOTSET)
+    if chosen is Level.QUIET:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read as transformers is imported, later than this
     if chosen is Level.VERBOSE and before is not chosen:
-        import logging
-
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(VisibleFormatter("%(name)s: %(message)s"))
         # not DEBUG: at that level some libraries log request headers, and with them keys
@@ -322,7 +324,7 @@ class Program(TyperGroup):
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
         """Begin at the normal level: tests run several commands in one process."""
-        _State.level = Level.NORMAL
+        set_level(Level.NORMAL)
         return super().make_context(*args, **settings)
 
 

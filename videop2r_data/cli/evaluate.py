@@ -232,7 +232,7 @@ def _check(asked: Meant, place: Workspace, *, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json") | {"begins": refused is None, "why": str(refused or "")})
     else:
-        render_check(report, out_console())
+        render_check(report, out_console(), what="the evaluation")
         if refused is not None:
             raise refused
     ready = refused is None and all(server.ok for server in report.servers)
@@ -242,8 +242,9 @@ def _check(asked: Meant, place: Workspace, *, as_json: bool) -> None:
 def _rescore(folder: Path, flags: Mapping[str, Any]) -> None:
     from videop2r_data.builders import Workspace
     from videop2r_data.cli.build import BuildProgress
-    from videop2r_data.evaluation import rescore
+    from videop2r_data.evaluation import read_result, rescore
 
+    read_result(folder)  # before the work folder: a folder that is no result is told as such
     noted = Workspace.of(folder, work=flags["work"])
     place = noted if flags["out"] is None else Workspace.at(flags["out"], base=noted.base, work=noted.work)
     changes = {} if flags["scoring"] is None else {"scoring": {"profile": flags["scoring"]}}

@@ -121,20 +121,22 @@ def show(
     folder: BuiltArg,
     sample: Annotated[str, typer.Argument(help="sample_id or problem_id; default: the first row.")] = "",
     work: WorkOpt = None,
+    base: BaseOpt = None,
     json: JsonOpt = False,
 ) -> None:
     """Print one sample with its verdicts and the calls behind it."""
     from videop2r_data.builders import Workspace, look_up
 
-    view = asyncio.run(look_up(Workspace.of(folder, work=work), sample))
+    view = asyncio.run(look_up(Workspace.of(folder, work=work, base=base), sample))
     common.show(view, render_show, as_json=json)
 
 
-def demo_report(folder: BuiltArg, work: WorkOpt = None, json: JsonOpt = False) -> None:
+def demo_report(folder: BuiltArg, work: WorkOpt = None, base: BaseOpt = None, json: JsonOpt = False) -> None:
     """Precision and recall of each step against the defects that the demo world planted."""
     from videop2r_data import builders
 
-    common.show(builders.demo_report(builders.Workspace.of(folder, work=work)), render_demo, as_json=json)
+    place = builders.Workspace.of(folder, work=work, base=base)
+    common.show(builders.demo_report(place), render_demo, as_json=json)
 
 
 # What `verify` prints.

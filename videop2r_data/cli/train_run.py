@@ -22,7 +22,7 @@ from videop2r_data.cli.common import (
     out_console,
     shell,
 )
-from videop2r_data.cli.terminal import LiveLine, print_json, say, table
+from videop2r_data.cli.terminal import LiveLine, plural, print_json, say, table
 from videop2r_data.errors import ConfigError, P2RError
 from videop2r_data.trainer import OBJECTIVES
 
@@ -348,7 +348,7 @@ def _show_end(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
         return
     console.print(f"[bold]Trained[/] {escape(str(trained.model))}", soft_wrap=True)
     last = " ".join(form.format(trained.last[name]) for name, form in _SHOWN if name in trained.last)
-    console.print(f"{trained.steps:,} steps; the last: {last}")
+    console.print(f"{plural(trained.steps, 'step')}; the last: {last}")
     if trained.skipped_updates:
         console.print(f"no update: {trained.skipped_updates:,} x gradient or loss not finite")
     for reason, count in sorted(trained.skipped.items()):

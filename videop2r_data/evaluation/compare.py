@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
@@ -158,11 +159,12 @@ def load_results(named: Sequence[tuple[str, Path]]) -> list[Loaded]:
     if len(named) < 2:
         raise ConfigError("one result alone", hint="name two or more: p2r-train compare BASE OTHER")
     loaded = [Loaded(folder, name) for name, folder in named]
-    for at, one in enumerate(loaded):
-        others = {other.name for other in loaded[:at]}
-        if one.name in others:
+    shared = Counter(one.name for one in loaded)
+    for (given, _), one in zip(named, loaded, strict=True):
+        if not given and shared[one.name] > 1:
             one.name = one.folder.resolve().name
-        if one.name in others:
+    for at, one in enumerate(loaded):
+        if one.name in {other.name for other in loaded[:at]}:
             one.name = f"{one.name} ({at + 1})"
     return loaded
 

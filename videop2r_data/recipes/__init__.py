@@ -53,10 +53,10 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
     path = Path(name)
     if is_file(path):
         return load_recipe(path), path.parent
+    if name in list_recipes():  # before folders: `demo` stays a recipe where a folder has its name
+        return parse_recipe(recipe_text(name), where=f"packaged recipe {name}"), Path.cwd()
     if is_folder(path):
         raise ConfigError("a folder, not a recipe", where=name, hint="give the YAML file in it")
-    if name in list_recipes():
-        return parse_recipe(recipe_text(name), where=f"packaged recipe {name}"), Path.cwd()
     raise ConfigError(
         f"no recipe {name!r}: neither a file nor one of {', '.join(list_recipes())}",
         hint="p2r-data init writes a commented recipe to start from",

@@ -79,6 +79,10 @@ _SHAPES = dict.fromkeys(("tuple_type", "list_type"), "give a list, such as [a, b
 """Types of pydantic's errors about a value of another shape -> what a recipe holds there."""
 
 
+_OF_NUMBERS = ("int_", "float_", "bool_", "greater_than", "less_than")
+"""Beginnings of pydantic's names for errors about numbers; texts are not repeated: one may be a key."""
+
+
 def _told(model: type[BaseModel], place: Place, error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return _no_such_setting(model, place)
@@ -91,6 +95,8 @@ def _told(model: type[BaseModel], place: Place, error: Mapping[str, Any]) -> str
         near = get_close_matches(str(error["input"]), allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"{error['msg']}, got {str(error['input'])[:60]!r}{hint}"
+    if error["type"].startswith(_OF_NUMBERS):
+        return f"{error['msg']}, got {str(error['input'])[:60]!r}"
     return str(error["msg"]).removeprefix("Value error, ")
 
 
@@ -264,7 +270,8 @@ def parse_mapping(text: str, *, where: str, what: str = "recipe", valid: str) ->
     try:
         data = read_yaml(text)
     except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
-        raise ConfigError(f"not YAML: {error}", where=where, hint=valid) from None
+        said = str(error).replace("<unicode string>", where)  # what PyYAML calls the text that it was given
+        raise ConfigError(f"not YAML: {said}", where=where, hint=valid) from None
     if not isinstance(data, dict):
         raise ConfigError(f"a {what} is a YAML mapping", where=where, hint=valid)
     return data

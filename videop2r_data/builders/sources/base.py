@@ -174,7 +174,7 @@ def no_column(lacking: Sequence[tuple[str, str]], names: Sequence[str], where: s
     meant = "".join(
         f"did you mean {spelt[near]!r} for {column!r}? "
         for column in dict(lacking).values()
-        for near in get_close_matches(column.lower(), spelt, n=1)
+        for near in get_close_matches(column.lower(), spelt, n=1, cutoff=0.65)
     )
     return SourceError(f"no column for {told}; there are: {shown}{more}", where=where, hint=meant + HINT)
 

@@ -30,10 +30,11 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
+        kind = "rl" if path.name == SAMPLES else "sft or rl"
         raise SourceError(
             f"cannot read it: {error.strerror or error}",
             where=str(path),
-            hint="name the folder of a run of p2r-train sft or rl that has made a step",
+            hint=f"name the folder of a run of p2r-train {kind} that has made a step",
         ) from None
     rows: list[dict[str, Any]] = []
     damaged: list[int] = []
