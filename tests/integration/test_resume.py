@@ -279,6 +279,29 @@ def test_a_file_that_was_changed_is_looked_at_again(tmp_path: Path, looked: Look
     assert len(server.counts) == 4 == report.calls_made
 
 
+@pytest.mark.parametrize("meanwhile", ["gone", "another"])
+def test_a_file_that_comes_back_is_looked_at_again(tmp_path: Path, looked: Looked, meanwhile: str) -> None:
+    """With its old size and time, as on a disk that is mounted again: what lay there meanwhile counts no longer."""
+    write_pool(tmp_path, [question(i, data_type="image", path=f"{i}.png") for i in range(12)])
+    for i in range(12):
+        Image.new("RGB", (28, 28), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    run(tmp_path)
+    before, looked_at = digests(tmp_path / "set/data"), looked.take()
+    for name in ("3.png", "5.png"):
+        (tmp_path / name).rename(tmp_path / f"{name}.away")
+        if meanwhile == "another":
+            Image.new("RGB", (56, 28), (200, 0, 0)).save(tmp_path / name)
+    run(tmp_path)
+    assert looked.take() == ["pool/3", "pool/5"] and digests(tmp_path / "set/data") != before
+    for name in ("3.png", "5.png"):
+        (tmp_path / f"{name}.away").rename(tmp_path / name)
+    report, _ = run(tmp_path)
+    assert looked.take() == ["pool/3", "pool/5"] and len(looked_at) == 12
+    assert digests(tmp_path / "set/data") == before and report.calls_made == 0
+    run(tmp_path)
+    assert looked.take() == []
+
+
 def test_a_target_counts_what_is_finished_in_pool_order(folder: Path, looked: Looked) -> None:
     stop_early(folder, looked, target=45)
     watch, whole = Counts(), Counts()

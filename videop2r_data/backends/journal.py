@@ -23,13 +23,14 @@ were withdrawn before it (`"retry"`), so that an answer of equal words has anoth
 one. Records of kind `media` are withdrawn in the same way.
 
 A record of kind `done` saves time and is no answer: its key stands for a question, and `nusd` for what became
-of it (`builders/finished.py`).
+of it (`builders/finished.py`). Its `data` hold the CRC-32 of each media record that it rests on.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -86,6 +87,7 @@ class Journal:
         self._withdrawn: dict[bytes, set[int]] = {}
         """CRC-32 of the answers that count no longer."""
         self._done: dict[bytes, int] = {}
+        self._rests_on: dict[bytes, int] = {}
         self._batches: list[dict[str, Any]] = []
         self._writer: Writer | None = None
         self.allowance = Allowance(self)
@@ -138,7 +140,12 @@ class Journal:
         return self._read(self._media.get(bytes.fromhex(key)))
 
     def done(self, mark: bytes) -> int | None:
-        """What `put_done` noted for this mark."""
+        """What `put_done` noted for this mark, while the media records that it rests on are the newest."""
+        place = self._rests_on.get(mark)
+        for key, crc in () if place is None else orjson.loads(self._bytes(place)).items():
+            record = self._media.get(bytes.fromhex(key))
+            if record is None or zlib.crc32(self._bytes(record)) != crc:
+                return None
         return self._done.get(mark)
 
     @property
@@ -220,9 +227,10 @@ class Journal:
         first = name not in self._media and name not in self._withdrawn
         self._put(key, "media", data, 0 if first else self._replaced.get(name, 0) + 1)
 
-    def put_done(self, mark: bytes, what: int) -> None:
-        """Note a number of up to 64 bits for a mark of 32 bytes."""
-        self._put(mark.hex(), "done", {}, what)
+    def put_done(self, mark: bytes, what: int, media: Iterable[str] = ()) -> None:
+        """Note a number of up to 64 bits for a mark of 32 bytes; `media`: keys of what it rests on."""
+        data = {key: zlib.crc32(self._bytes(self._media[bytes.fromhex(key)])) for key in media}
+        self._put(mark.hex(), "done", data, what)
 
     def withdraw(self, key: str) -> bool:
         """Let the answer to a call, or what was sampled from a file, count no longer: it is asked for again.
@@ -288,7 +296,7 @@ class Journal:
             for segment in self._segments:
                 segment.close()
             # half a kilobyte a question, and the export has its own
-            self._calls, self._media, self._done = {}, {}, {}
+            self._calls, self._media, self._done, self._rests_on = {}, {}, {}, {}
 
     # inside
 
@@ -309,6 +317,8 @@ class Journal:
         if kind == b"done":
             if not self.readonly:  # nothing is skipped where no call is made
                 self._done[key] = nusd
+                if place & 0xFFFFFFFF > len(b"{}"):
+                    self._rests_on[key] = place
             return
         self.spending.note(key, kind, nusd, place >> 80)
         withdrawn = self._withdrawn.get(key)
