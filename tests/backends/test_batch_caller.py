@@ -118,6 +118,29 @@ def test_two_processes_with_one_journal_submit_once(tmp_path: Path) -> None:
         assert journal.spending.open_nusd == 0 and journal.repeats == 0
 
 
+def test_two_processes_that_collect_at_once_count_an_answer_once(tmp_path: Path) -> None:
+    class Slowly(Server):
+        async def collect(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
+            async for result in super().collect(batch_id):
+                await asyncio.sleep(0.002)
+                yield result
+
+    async def main() -> None:
+        server = Slowly()
+        with Journal(tmp_path) as first, Journal(tmp_path) as second:
+            one = caller(first, server)
+            await all_of(one, 20)
+            await one.flush()
+            two = caller(second, server)
+            assert all(await asyncio.gather(collect(one), collect(two)))
+            assert await all_of(one, 20) == await all_of(two, 20) == ["Yes"] * 20
+            assert one.made + two.made == 20
+
+    asyncio.run(main())
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.repeats == 0 and journal.spending.total_nusd == 20 * (10 * 1_000 + 10 * 10_000)
+
+
 @pytest.mark.parametrize("error", [RefusedError("too large")])
 def test_a_refused_batch_frees_its_money(tmp_path: Path, error: Exception) -> None:
     async def main() -> None:

@@ -85,6 +85,7 @@ def test_text_image_and_video_arrive_whole() -> None:
         (Reply(status=500), False, False),
         (Reply(status=503), False, False),
         (Reply(status=504), False, True),
+        (Reply(status=499, body=b'{"error": {"code": 499, "status": "CANCELLED"}}'), False, True),
         (Reply(status=204), False, True),
         (Reply(cut="start"), False, True),
         (Reply(cut="headers"), False, True),
@@ -109,6 +110,31 @@ def test_refused_for_good_with_the_servers_words(status: int) -> None:
         RefusedError, match=f"status {status}: This model's maximum context length is 10 tokens"
     ):
         ask(Reply(status=status, body=body))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [  # of OpenRouter and of xAI
+        {
+            "error": {
+                "code": 403,
+                "message": "Your chosen model requires moderation and your input was flagged",
+            }
+        },
+        {"code": "permission-denied", "error": "Content violates usage guidelines. Failed check: BIO"},
+    ],
+    ids=["openrouter", "xai"],
+)
+def test_a_status_of_the_account_that_is_about_one_request_costs_one_row(error: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError, match="status 403"):
+        ask(Reply(status=403, body=json.dumps(error).encode()))
+
+
+def test_no_money_left_is_held_against_no_row() -> None:
+    """Status 402, as OpenRouter and DeepSeek answer it."""
+    body = json.dumps({"error": {"code": 402, "message": "Insufficient credits"}}).encode()
+    with pytest.raises(AuthError, match="add credit to the account"):
+        ask(Reply(status=402, body=body))
 
 
 def test_no_request_can_succeed() -> None:

@@ -16,8 +16,8 @@ import orjson
 
 from videop2r_data.errors import TransientError
 
-_GATEWAY = frozenset({502, 504, 524})
-"""A gateway gave up; the server behind it may have answered, and counted the tokens."""
+_GATEWAY = frozenset({499, 502, 504, 524})
+"""A gateway gave up (499: Google's); the server behind it may have answered, and counted the tokens."""
 _SECRET_CHARS = 16
 _BUDGETS = (
     *(f"x-ratelimit-{{}}-{of}" for of in ("requests", "tokens")),
@@ -113,7 +113,7 @@ def scrubbed(answer: AnyStr, key: str) -> AnyStr:
 
 def transient(status: int, text: str, retry_after_s: float | None) -> TransientError | None:
     """The error of an HTTP status that says to ask again; None: this one does not."""
-    if status not in (408, 409, 425, 429) and status < 500:
+    if status not in (408, 409, 425, 429, 499) and status < 500:
         return None
     limited = status in (429, 529)
     billed = status in _GATEWAY

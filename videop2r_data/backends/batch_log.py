@@ -61,7 +61,7 @@ class BatchLog(Protocol):
         """Add one; it, and everything journaled before it, is on disk when this returns."""
 
     def lock_batches(self) -> Lock | None:
-        """The right to submit and to settle, which one process has at a time; None: another one has it."""
+        """The right to submit, settle and collect, which one process has at a time; None: another has it."""
 
 
 @dataclass(slots=True)

@@ -4,11 +4,11 @@ Every step is an event in a log that outlives the process (`batch_log.BatchLog`)
 durable before the call, the batch id right after it; what was cut off in between is settled from the server's
 own listing (`batch_log.Settler`).
 
-One process at a time submits or settles, by the lock of the log. A build has its work folder to itself (its
-lease: docs/decisions/002-lease.md); only the shares of one pool work over one log together, and two of them
-may have the same question for a judge. The lock is held from the look at what is open until the batch id is
-on disk, so no share decides on what another one is handing over. Whoever holds it knows that the call behind
-each intent without an id is over: its process said so, or is dead.
+One process at a time submits, settles or collects, by the lock of the log. Only the shares of one pool work
+over one log together (docs/decisions/002-lease.md), and two of them may have the same question for a judge.
+The lock is held from the look at what is open until the batch id is on disk, so no share decides on what
+another one is handing over. Whoever holds it knows that the call behind each intent without an id is over:
+its process said so, or is dead.
 """
 
 from __future__ import annotations
@@ -70,14 +70,12 @@ class BatchRunner:
     Attributes:
         backend: the server.
         log: the durable events.
-        max_requests: requests in one batch at most.
-        max_bytes: bytes in one batch at most, as `request_bytes` estimates them.
+        max_requests, max_bytes: requests and bytes in one batch at most; `request_bytes` estimates them.
         scope: of the log, whose batches these are.
         submit_deadline_s: seconds that handing over one batch may take.
         settle_s: seconds that the server may take to list a batch whose submission was cut off.
         skew_s: seconds that two clocks may differ.
-        clock: Unix seconds.
-        sleep: waits so many seconds.
+        clock, sleep: Unix seconds, and what waits for so many.
     """
 
     backend: BatchBackend
@@ -116,9 +114,8 @@ class BatchRunner:
     ) -> list[str]:
         """Hand over those requests that no open batch holds; returns the ids of the new batches.
 
-        A batch whose submission was cut off has no id yet and is not among them: its requests stay pending
-        until `collect_ready` has settled what became of it. What is neither answered nor in `pending_keys`
-        after `collect_ready` says that all is done is to be submitted again.
+        A batch whose submission was cut off has no id yet: its requests are pending until `collect_ready` has
+        settled what became of it. What is neither answered nor pending at last is to be submitted again.
 
         Args:
             requests: what is wanted; keys may repeat.
@@ -131,7 +128,6 @@ class BatchRunner:
             BudgetError: of `admit`; what was admitted before was handed over.
             NotAcceptedError: the server did not take a batch at any of six tries; earlier ones stand.
             RefusedError, AuthError: see `errors`; earlier batches stand.
-            JournalError: the log cannot be read or written.
         """
         wanted = {r.key: r for r in requests}
         known = self.pending_keys()
@@ -224,7 +220,6 @@ class BatchRunner:
         Raises:
             BatchGoneError: a batch is no longer on the server; raised when all others have had their turn.
             AuthError: no call can succeed.
-            JournalError: the log cannot be read or written.
         """
         trouble = list[str]()
         tickets = await self._settle(trouble)
@@ -266,10 +261,19 @@ class BatchRunner:
         return tickets
 
     async def _collect(self, ticket: Ticket, on_result: Callable[[BatchResult], None]) -> bool:
-        """Hand the results of a batch over; False: it has not ended."""
+        """Hand the results of a batch over; False: it has not ended, or another share is at work."""
         batch_id = ticket.batch_id or ""
-        if (await self.backend.poll(batch_id)).state != "ended":
+        if (await self.backend.poll(batch_id)).state != "ended" or (lock := self.log.lock_batches()) is None:
             return False
+        try:  # two shares that collect it at once would both count what it cost
+            if self._tickets()[ticket.ticket].status == "submitted":
+                await self._read(ticket, batch_id, on_result)
+        finally:
+            lock.release()
+        return True
+
+    async def _read(self, ticket: Ticket, batch_id: str, on_result: Callable[[BatchResult], None]) -> None:
+        """Hand over the results of a batch that has ended."""
         handled = self._handled.setdefault(batch_id, set())
         wanted = set(ticket.keys)
         failed: dict[str, BatchResult] = {}
@@ -295,7 +299,6 @@ class BatchRunner:
             on_result(failed.get(key) or BatchResult(key, None, lost))
         self.log.append_batch_event(collected(ticket.ticket, batch_id, len(handled.union(failed))))
         del self._handled[batch_id]
-        return True
 
     def _stays_short(self, ticket: Ticket, answered: int) -> bool:
         """Whether the results have had no new line for `SHORT_S` seconds: no more will come."""
@@ -322,8 +325,7 @@ class BatchCaller:
         journal: finished calls and the life of every batch.
         money: the budget, shared by the callers of a build.
         price: US dollars per million tokens, before the factor for batches.
-        poll_s: seconds between the first two looks at the server; later ones are further apart.
-        max_poll_s: seconds between two looks at most.
+        poll_s, max_poll_s: seconds between the first two looks at the server, and between later ones at most.
         breaker: stops the run when the answers cannot be used.
         scope: of the journal's batches, which are this caller's.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -193,7 +194,9 @@ DIRECT_BODY_BYTES = 2**20
 CONNECT_S = 10.0
 LIST_S = 15.0
 """Seconds for a server's list of models: one that serves answers it at once."""
-_NO_ACCESS = frozenset({401, 403, 404, 405})
+_NO_ACCESS = frozenset({401, 402, 403, 404, 405})
+_CONTENT = re.compile(r"input was flagged|violates usage guidelines|content.polic", re.I)
+"""In an answer of status 403 of OpenRouter and xAI: what is refused is this one request."""
 _HOPELESS = frozenset(
     {"insufficient_quota", "model_not_found", "invalid_api_key", "billing_hard_limit_reached"}
 )
@@ -421,6 +424,8 @@ class HttpBackend(ABC):
         text = f"status {status}: {self._clean(server_message(data))}"
         if status == 400 and TRUST_FLAG in text:
             return AuthError(text, hint=what_to_change(text))
+        if status == 403 and _CONTENT.search(text):
+            return RefusedError(text)
         if status in _NO_ACCESS or text_at(data, "error", "code") in _HOPELESS:
             return AuthError(text, hint=self._hint(status))
         failure = transient(status, text, retry_after_s(headers))
@@ -436,6 +441,8 @@ class HttpBackend(ABC):
     def _hint(self, status: int) -> str:
         if status in (404, 405):
             return f"check model {self.model!r} and base_url {self._shown} (it usually ends in /v1)"
+        if status == 402:
+            return "add credit to the account, then run the same command"
         variable = self._spec.api_key_env or (self._usual_key if self._key else "")
         return f"check the key in ${variable}" if variable else "set api_key_env to the variable with the key"
 

@@ -259,7 +259,7 @@ class Journal:
         self.sync()
 
     def lock_batches(self) -> FileLock | None:
-        """The right to submit and to settle batches, which one process has at a time; None: another has it.
+        """The right to submit, settle and collect batches: one process has it; None: another has it.
 
         Raises:
             JournalError: the folder cannot be written, or its file system has no locks.
