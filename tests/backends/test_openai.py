@@ -148,6 +148,21 @@ class TestAnswer:
         raw = self.answer(choice={"finish_reason": reason})
         assert parse_completion(raw, asked="m").finish_reason == expected
 
+    @pytest.mark.parametrize(
+        "choice",
+        [
+            {"finish_reason": "error", "error": {"code": 502, "message": "upstream is gone"}},
+            {"finish_reason": None, "error": {"code": 502, "message": "upstream is gone"}},
+            {"finish_reason": "abort"},
+            {"finish_reason": "insufficient_system_resource"},
+        ],
+        ids=["openrouter", "no reason", "vllm", "deepseek"],
+    )
+    def test_half_an_answer_that_the_server_broke_off_is_none(self, choice: dict[str, Any]) -> None:
+        with pytest.raises(TransientError, match=r"broke its answer off: (upstream|abort|insuff)") as caught:
+            parse_completion(self.answer(choice=choice), asked="m")
+        assert caught.value.maybe_billed
+
     def test_content_in_parts(self) -> None:
         parts = [{"type": "text", "text": "a"}, {"type": "thinking"}, {"type": "text", "text": "b"}]
         assert parse_completion(self.answer(choice={"message": {"content": parts}}), asked="m").text == "ab"

@@ -12,12 +12,13 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from tests.fakes.anthropic_server import Cut, CutStream, Garbage, Slow, Status
 from tests.fakes.anthropic_worker import JsonlLog, collect_all, make_requests
-from tests.fakes.batch_servers import FakeBatches, FakeGemini, FakeOpenAIBatches
+from tests.fakes.batch_servers import FakeBatches, FakeGemini, FakeOpenAIBatches, Refused
 from tests.integration.test_anthropic_batches import Clock, one_of_two_gone, until
-from videop2r_data.backends import make_batches
+from videop2r_data.backends import batch_apis, make_batches
 from videop2r_data.backends.batch_log import NotAcceptedError
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.errors import AuthError, ConfigError, RefusedError, TransientError
@@ -154,6 +155,59 @@ def test_the_listing_goes_back_over_pages(kind: str, tmp_path: Path) -> None:
         assert all(info.label for info in listing)
 
     run(kind, work, tmp_path, max_requests=1)
+
+
+def test_the_listing_is_read_to_its_end_where_the_oldest_come_first(kind: str, tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        await bench.runner().submit(make_requests(130))
+        for batch in bench.server.batches.values():
+            batch.created_s -= 10_000 - int(batch.batch_id[-4:])
+        last = await bench.backend.submit(make_requests(1))
+        newest = bench.server.newest
+        bench.server.newest = lambda: newest()[::-1]  # type: ignore[method-assign]
+        since = bench.server.batches[last].created_s
+        listing = await bench.backend.listing(created_after_s=since - 60)
+        assert [info.batch_id for info in listing] == [last]
+
+    run(kind, work, tmp_path, max_requests=1)
+
+
+def test_a_server_that_knows_no_pages_is_not_asked_for_ever(tmp_path: Path) -> None:
+    class Deaf(FakeOpenAIBatches):
+        async def _list(self, request: web.Request) -> web.Response:
+            if self.calls["list"] > 5:
+                raise Refused("asked for ever", 500)
+            told = [self._describe(batch) for batch in self.newest()]
+            return web.json_response({"object": "list", "data": told, "has_more": True})
+
+    async def main() -> None:
+        async with Deaf() as server:
+            backend: Any = make_batches(spec_of("openai", server))
+            try:
+                names = {await backend.submit([one]) for one in make_requests(3)}
+                listing = await backend.listing(created_after_s=0.0)
+                assert len(listing) == 3 and {info.batch_id for info in listing} == names
+            finally:
+                await backend.close()
+
+    asyncio.run(main())
+
+
+def test_a_line_of_the_results_without_an_end_fills_no_memory(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(bench: Bench) -> None:
+        monkeypatch.setattr(batch_apis, "MAX_ANSWER_BYTES", 2**16)
+        bench.server.mangle = lambda lines: [b"x" * 2**18, *lines]
+        runner = bench.runner()
+        await runner.submit(make_requests(2))
+        now = await runner.collect_ready(bench.results.append)
+        assert "passes 65536 bytes" in now.trouble[0] and not bench.results
+        bench.server.mangle = list
+        await bench.wait(runner)
+        assert bench.texts() == said(2)
+
+    run(kind, work, tmp_path)
 
 
 @pytest.mark.parametrize("fault", [Status(500), Cut(), Garbage(), Status(429)], ids=str)

@@ -32,7 +32,7 @@ from videop2r_data.backends.batch_log import (
     label_of,
 )
 from videop2r_data.backends.gemini.client import GeminiBackend
-from videop2r_data.backends.http import HttpBackend, decode, payload, read_key
+from videop2r_data.backends.http import MAX_ANSWER_BYTES, HttpBackend, decode, payload, read_key
 from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
 from videop2r_data.schemas import BackendSpec, BatchInfo, BatchResult, Completion, Request
@@ -173,7 +173,7 @@ class HttpBatches(HttpBackend):
         Raises:
             TransientError, AuthError: see `errors`.
         """
-        found: list[BatchInfo] = []
+        found: dict[str, BatchInfo] = {}
         query: dict[str, Any] = {self.limit: 100}
         while True:
             told = await self._json("GET", self._at(self.folder).update_query(query))
@@ -181,11 +181,13 @@ class HttpBatches(HttpBackend):
             if not isinstance(page, list):
                 raise TransientError("the answer lists no batches")
             infos = [self._read(one).info for one in page]
-            new = [info for info in infos if info.created_at_s >= created_after_s]
-            found += new
+            new = {info.batch_id: info for info in infos if info.created_at_s >= created_after_s}
+            found |= new
             after = told.get("nextPageToken") or (infos and told.get("has_more") and infos[-1].batch_id)
-            if not new or not after:
-                return found
+            # Google does not say in which order it lists; a server that knows no pages repeats its first one
+            rises = bool(infos) and infos[0].created_at_s < infos[-1].created_at_s < created_after_s
+            if not after or after == query.get(self.after) or not (new or rises):
+                return list(found.values())
             query[self.after] = after
 
     async def collect(self, batch_id: str) -> AsyncGenerator[BatchResult, None]:
@@ -237,6 +239,9 @@ class HttpBatches(HttpBackend):
                 if not chunk:
                     break
                 *whole, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+                if len(rest) > MAX_ANSWER_BYTES:
+                    said = f"batch {batch_id}: a line of its results passes {MAX_ANSWER_BYTES} bytes"
+                    raise TransientError(said, maybe_billed=True)
                 for line in whole:
                     yield line
             yield rest

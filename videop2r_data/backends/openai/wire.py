@@ -47,6 +47,8 @@ def _whole(text: str | None) -> int | None:
 
 
 VideoForm = Literal["vllm", "frames"]
+_BROKEN_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
+"""Finish reasons of OpenRouter, vLLM and DeepSeek for an answer that the server could not end."""
 _FINISH: dict[Any, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
 
@@ -206,7 +208,7 @@ def parse_completion(
         is_own: whether an answer of this id is one to this call.
 
     Raises:
-        TransientError: the body is empty, cut off, no JSON, no chat completion or another call's.
+        TransientError: the body is empty, cut off, no JSON, no chat completion, another call's or broken off.
     """
     if not raw.strip():
         raise TransientError("the server answered with an empty body", maybe_billed=True)
@@ -226,8 +228,12 @@ def parse_completion(
         ) from None
     if not is_own(data.get("id")):
         raise TransientError(OTHERS, maybe_billed=True)
+    reason = text_at(choice, "finish_reason")
+    if reason in _BROKEN_OFF or isinstance(choice.get("error"), dict):
+        said = clean(server_message(choice["error"])) if choice.get("error") else reason
+        raise TransientError(f"the server broke its answer off: {said}", maybe_billed=True)
     model = data.get("model")
-    finish = _FINISH.get(text_at(choice, "finish_reason"), "other")
+    finish = _FINISH.get(reason, "other")
     declined = not text and isinstance(message.get("refusal"), str)
     return Completion(
         text=text,
