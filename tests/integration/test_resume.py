@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.fakes.openai_server import Call, FakeServer, Reply
+from tests.fakes.openai_server import Call, FakeServer, Reply, default_answer
 from tests.integration.test_build import Silent, digests, question, recipe, run, write_pool
 from videop2r_data.backends import Journal
 from videop2r_data.builders import finished, pipeline
@@ -300,6 +300,26 @@ def test_a_file_that_comes_back_is_looked_at_again(tmp_path: Path, looked: Looke
     assert digests(tmp_path / "set/data") == before and report.calls_made == 0
     run(tmp_path)
     assert looked.take() == []
+
+
+def test_a_judges_second_question_without_an_answer_is_asked_by_the_next_run(folder: Path) -> None:
+    """The first reply, without a verdict, stands in the rows, and the build does not say that all is well."""
+
+    def answer(call: Call) -> str:
+        again = "Reply with exactly one line" in call.prompt
+        return "Perhaps." if "<judgement>" in call.prompt and not again else default_answer(call)
+
+    def away(call: Call) -> Reply | None:
+        again = "Reply with exactly one line" in call.prompt
+        return Reply(status=500) if again and call.digest[0] in "012" else None
+
+    make = partial(recipe, judge__backend__retries=0)
+    first, _ = run(folder, make, answer=answer, script=away)
+    assert first.ledger is not None and first.unanswered == first.ledger.reasons["judge/no_verdict"] > 3
+    second, _ = run(folder, make, answer=answer)
+    whole, _ = run(folder, make, out="whole", answer=answer)
+    assert second.calls_made == first.unanswered and second.unanswered == 0
+    assert digests(folder / "set/data") == digests(folder / "whole/data") and second.ledger == whole.ledger
 
 
 def test_a_target_counts_what_is_finished_in_pool_order(folder: Path, looked: Looked) -> None:

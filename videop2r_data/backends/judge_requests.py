@@ -172,12 +172,14 @@ class Asked(NamedTuple, Generic[T]):
         answer: what came of it; None: nothing yet.
         value: read from the answer; None if there is no completion to read, or nothing in it.
         answers: all finished calls, the first one first.
+        lost: why the second call got no answer after all retries, if it did not.
     """
 
     request: Request
     answer: Answer | None
     value: T | None
     answers: tuple[Answer, ...]
+    lost: TransientError | None = None
 
 
 Ask = Callable[[Request], Awaitable[Answer | None]]
@@ -269,8 +271,8 @@ async def _ask_until_whole(
     stricter = asked_again(request)
     try:
         second = await ask(stricter)
-    except TransientError:
-        return first
+    except TransientError as error:
+        return first._replace(lost=error)
     if second is None:
         return Asked(stricter, None, None, (answer,)) if waits else first
     again = own_words(second, stricter)

@@ -380,7 +380,13 @@ class _Case:
             self.ruling.judge_key = request.key
 
     def _unread(self, step: str, asked: Asked[Any]) -> Vote | None:
-        """A vote that says why there is nothing to read; None: there is."""
+        """A vote that says why there is nothing to read; None: there is.
+
+        Raises:
+            TransientError: what there is to read would be another thing with the answer that did not come.
+        """
+        if asked.lost is not None:
+            raise asked.lost
         if asked.answer is None:
             raise _NoAnswerYetError
         completion, keys = asked.answer.completion, (asked.request.key,)

@@ -138,14 +138,13 @@ async def build(
                     args = recipe, place, journal, retry
                     retried, retry = await reopen(*args, observer=observer, stop=stop, shard=shard), ()
                 async with ours as asked, far as hands:
-                    parts = Parts(
-                        asked, place, journal, live=True, shard=shard, stop=stop, keep_going=keep_going,
-                        tell=observer.wait, hands=hands,
-                    )  # fmt: skip
+                    parts = Parts(asked, place, journal, live=True, shard=shard, stop=stop,
+                                  keep_going=keep_going, tell=observer.wait, hands=hands)  # fmt: skip
                     report = await make_calls(parts, observer, stop, wait=wait, skip=skip)
             made, found = made + report.calls_made, dict[str, object]()
             if report.state == "complete":
-                found = _SHARED if shard else await _export(recipe, place, card, observer, replace=replace)
+                to = report, recipe, place, card
+                found = _SHARED if shard else await _export(*to, observer, replace=replace)
             if not skip or found.get("unanswered", 0) in (0, report.unanswered):
                 break
         observer.said.state = str(found.get("state", report.state))
@@ -154,7 +153,13 @@ async def build(
 
 
 async def _export(
-    recipe: Recipe, place: Workspace, card: CardWriter, observer: Observer, *, replace: bool
+    report: BuildReport,
+    recipe: Recipe,
+    place: Workspace,
+    card: CardWriter,
+    observer: Observer,
+    *,
+    replace: bool,
 ) -> dict[str, object]:
     """Write the data set, unless it would replace a better one; returns what the report says of it."""
     found: dict[str, object] = {}
@@ -166,7 +171,10 @@ async def _export(
         found = {"state": "withheld", "withheld": error.message}
     # the next run tries these again: no answer, or a decoder that was killed
     unanswered = sum(n for reason, n in ledger.reasons.items() if reason.rpartition("/")[2] in ASK_AGAIN)
-    return found | {"ledger": ledger, "unanswered": unanswered}
+    # of a judge's second question that was not answered, the rows do not tell: the first reply stands there;
+    # with a target, some that were not answered just now are of rows behind it
+    lost = 0 if recipe.target else report.unanswered
+    return found | {"ledger": ledger, "unanswered": max(unanswered, lost)}
 
 
 @asynccontextmanager
