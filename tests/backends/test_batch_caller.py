@@ -141,6 +141,56 @@ def test_two_processes_that_collect_at_once_count_an_answer_once(tmp_path: Path)
         assert journal.repeats == 0 and journal.spending.total_nusd == 20 * (10 * 1_000 + 10 * 10_000)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_request_that_another_process_collected_in_vain_is_held_again(tmp_path: Path, lost: bool) -> None:
+    async def main() -> None:
+        server = Server(error=TransientError("expired", maybe_billed=lost))
+        with Journal(tmp_path) as first, Journal(tmp_path) as second:
+            one = caller(first, server)
+            await all_of(one, 3)
+            await one.flush()
+            held = first.spending.open_nusd
+            assert await collect(caller(second, server)) and await collect(one)
+            assert first.spending.open_nusd == (held if lost else 0)
+            await all_of(one, 3)
+            await one.flush()
+            assert len(server.batches) == 2 and first.spending.open_nusd == (2 * held if lost else held)
+
+    asyncio.run(main())
+
+
+def test_what_a_server_never_took_is_not_held_for_ever(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = Server(refuse=TransientError("cut off", maybe_billed=True))
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server)
+            await all_of(one, 3)
+            await one.flush()
+            assert journal.spending.open_nusd > 0 and len(one.pending) == 3
+        with Journal(tmp_path) as journal:
+            two = caller(journal, server)
+            two._runner._settler.settle_s = 0.0
+            assert await collect(two) and not two.pending
+            assert journal.spending.total_nusd == 0
+
+    asyncio.run(main())
+
+
+def test_a_refusal_frees_its_money_in_whichever_segment_it_stands(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = Server(error=RefusedError("no"))
+        with Journal(tmp_path) as first, Journal(tmp_path) as second:
+            assert first.segment < second.segment
+            two = caller(second, server)
+            await all_of(two, 3)
+            await two.flush()
+            assert await collect(caller(first, server)) and first.spending.total_nusd == 0
+
+    asyncio.run(main())
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.spending.total_nusd == 0
+
+
 @pytest.mark.parametrize("error", [RefusedError("too large")])
 def test_a_refused_batch_frees_its_money(tmp_path: Path, error: Exception) -> None:
     async def main() -> None:

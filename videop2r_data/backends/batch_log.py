@@ -279,6 +279,7 @@ class Settler:
         settle_s: seconds that the server may take to list a batch after the call that made it was over.
         skew_s: seconds that two clocks may differ.
         clock: Unix seconds.
+        free: told each key of an intent that is given up.
     """
 
     backend: BatchBackend
@@ -286,6 +287,7 @@ class Settler:
     settle_s: float
     skew_s: float
     clock: Callable[[], float]
+    free: Callable[[str], None]
     _over_since: dict[str, float] = field(default_factory=dict, init=False)
     _answered: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
     """How many requests of a ticket a batch answers, once that is known."""
@@ -321,6 +323,8 @@ class Settler:
                 ticket.status, ticket.batch_id = "submitted", found
                 claimed.add(found)
             elif ticket.ticket in ripe and self._all_read(candidates, ticket):
+                for key in ticket.keys:
+                    self.free(key)
                 self.log.append_batch_event(abandoned(ticket.ticket, None, "the server has no such batch"))
                 ticket.status = "abandoned"
         if self._trouble is not None:

@@ -76,6 +76,7 @@ class BatchRunner:
         settle_s: seconds that the server may take to list a batch whose submission was cut off.
         skew_s: seconds that two clocks may differ.
         clock, sleep: Unix seconds, and what waits for so many.
+        free: told the keys of a submission that the server certainly did not take.
     """
 
     backend: BatchBackend
@@ -89,9 +90,10 @@ class BatchRunner:
     skew_s: float = 300.0
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    free: Callable[[str], None] = lambda _key: None
 
     def __post_init__(self) -> None:
-        self._settler = Settler(self.backend, self.log, self.settle_s, self.skew_s, self.clock)
+        self._settler = Settler(self.backend, self.log, self.settle_s, self.skew_s, self.clock, self.free)
         self._handled: dict[str, set[str]] = {}
         """Batch id -> keys whose results were handed over, of a download that was cut off."""
 
@@ -351,11 +353,12 @@ class BatchCaller:
         """The limit of money lets no more out, unless batches at the server cost less than they may."""
         self._breaker = breaker or Breaker("the judge server")
         self._stopped = asyncio.Event()
-        self._runner = BatchRunner(backend, journal, sleep=self._rest, scope=scope)
+        self._runner = BatchRunner(backend, journal, sleep=self._rest, scope=scope, free=self._free)
         self.pending = self._runner.pending_keys()
         """Keys of the requests that are, or may be, at the server."""
         self._queue: dict[str, Request] = {}
         self._reserved: dict[str, int] = {}
+        """What is written ahead for the requests that are handed over now."""
         self._held = 0
         self._flushing = asyncio.Lock()
         self._lost: Counter[str] = Counter()
@@ -401,8 +404,9 @@ class BatchCaller:
                 self.money.rest()
 
     async def _hand_over(self, queue: dict[str, Request]) -> None:
-        wanted = list(queue.values())
+        self._reserved.clear()
         try:
+            wanted = list(queue.values())
             await self._runner.submit(wanted, answered=self.journal.has_call, admit=self._reserve)
         except BackendError:
             self.pending = self._runner.pending_keys()
@@ -414,11 +418,7 @@ class BatchCaller:
         self.pending = self._runner.pending_keys()
 
     async def collect(self, *, wait: bool, tell: Callable[[str], None]) -> bool:
-        """Journal the results of every batch that has ended.
-
-        Args:
-            wait: go on until nothing is outstanding.
-            tell: is told what is waited for.
+        """Journal the results of every batch that has ended; `wait`: until none is outstanding.
 
         Returns:
             Whether nothing is outstanding any more: another pass can go on.
@@ -452,11 +452,7 @@ class BatchCaller:
         self._stopped.set()
 
     async def _rest(self, seconds: float) -> None:
-        """Wait for so many seconds.
-
-        Raises:
-            StoppedError: the run was asked to stop.
-        """
+        """Wait for so many seconds; StoppedError where the run was asked to stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
@@ -475,6 +471,10 @@ class BatchCaller:
         self.money.send(request.key, nusd)
         self._reserved[request.key] = nusd
 
+    def _free(self, key: str) -> None:
+        """What was written ahead last for a request, by whichever process, was certainly not billed."""
+        self.money.void(key, self.journal.spending.held_nusd(bytes.fromhex(key)))
+
     def _take(self, result: BatchResult) -> None:
         """Journal one result; a second result of one key is the same answer and changes nothing."""
         if self.journal.has_call(result.key):
@@ -490,9 +490,8 @@ class BatchCaller:
                 self._limited.add(result.key)
             else:
                 self._lost[result.key] += 1
-            reserved = self._reserved.pop(result.key, 0)
             if not result.error.maybe_billed:
-                self.journal.put_void(result.key, nusd=reserved)
+                self._free(result.key)
         else:
             words = valid(str(result.error))
             self.journal.put_refused(result.key, words)

@@ -219,7 +219,8 @@ class Journal:
 
     def put_refused(self, key: str, message: str) -> None:
         """Keep that the server refused this request for good, so that it is not asked again."""
-        self._put(key, "refused", {"refused": message}, 0)
+        # what it held, since the segment that says so may be read later than this one
+        self._put(key, "refused", {"refused": message}, self.spending.held_nusd(bytes.fromhex(key)))
 
     def put_media(self, key: str, data: dict[str, Any]) -> None:
         """Keep what was sampled from a file, or why nothing could be."""
