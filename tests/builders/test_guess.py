@@ -172,6 +172,9 @@ def test_splits_and_folders(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="none of its first 2 rows can be read"):
         (tmp_path / "broken.jsonl").write_text("{]\n{]\n")
         look(tmp_path, "broken.jsonl")
+    with pytest.raises(SourceError, match=r"the first: .*UTF-8"):
+        (tmp_path / "latin.csv").write_bytes("question,answer\nGrün?,ja\n".encode("latin-1"))
+        look(tmp_path, "latin.csv")
 
 
 def test_the_command_writes_shows_and_speaks_json(tmp_path: Path) -> None:

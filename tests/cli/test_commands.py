@@ -82,6 +82,21 @@ def test_the_next_commands_name_a_work_folder_that_is_not_beside_the_set(
         p2r(*words)
 
 
+@pytest.mark.parametrize("command", ["check", "doctor", "estimate"])
+def test_the_next_command_has_the_folders_of_this_one(tmp_path: Path, command: str) -> None:
+    """The pilot's answers are in that journal: a build elsewhere would pay for them again."""
+    given = ("demo", "--out", str(tmp_path / "my set"), "--work", str(tmp_path / "w"))
+    text = p2r(command, *given).stdout
+    (typed,) = (line.partition("p2r-data ")[2] for line in text.splitlines() if line.startswith("next: "))
+    assert shlex.split(typed)[1:6] == list(given)
+
+
+def test_a_target_that_is_not_met_is_told(tmp_path: Path) -> None:
+    out = ("build", "--out", str(tmp_path / "set"), "--limit", "4", "--target")
+    assert "target 50 is not met: the pool has no more rows" in p2r(*out, "50").stdout
+    assert "is not met" not in p2r(*out, "1").stdout
+
+
 def test_a_set_that_is_not_written_yet_is_no_wrong_name(tmp_path: Path) -> None:
     p2r("build", "--out", str(tmp_path / "set"), "--limit", "4", "--shard", "1/1")
     assert "p2r-data status" in p2r("show", str(tmp_path / "set"), code=1).stderr
@@ -93,6 +108,9 @@ def test_a_folder_hides_no_packaged_recipe(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "demo").mkdir()
     (tmp_path / "other").mkdir()
     p2r("build", "--out", "set", "--limit", "2")
+    looks = [p2r("check", "--no-calls", "--json"), p2r("check", "demo/", "--json", code=1)]
+    checked = [json.loads(look.stdout)["sources"][0]["kind"] for look in looks]
+    assert checked == ["demo", "folder"], "the folder is `demo/`"
     assert "other: a folder, not a recipe" in p2r("build", "other", code=1).stderr
     Path("demo").rmdir()
     Path("demo").write_text("recipe: 1\n")

@@ -131,7 +131,7 @@ def guess_source(data: str, *, recipe: Path, cwd: Path, work: Path, split: str |
         )
     if not rows:
         raise SourceError(
-            f"none of its first {len(looked):,} rows can be read",
+            f"none of its first {len(looked):,} rows can be read; the first: {looked[0].fault}",
             where=data,
             hint="p2r-data reads CSV, JSON, Parquet and the Hub",
         )

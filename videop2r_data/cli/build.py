@@ -276,6 +276,8 @@ def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
             console.print(type_table(report.ledger.table, title="kept", width=console.width))
             console.print()
         show_reasons(report.ledger, console)
+        if report.ledger.kept < (recipe.target or 0):
+            console.print(f"target {recipe.target:,} is not met: the pool has no more rows")
         _show_retries(report, report.ledger, console)
     elif report.state == "shard_complete":
         console.print(

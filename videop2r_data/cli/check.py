@@ -21,11 +21,12 @@ from videop2r_data.cli.common import (
     RecipeArg,
     WorkOpt,
     err_console,
+    same_build,
     shell,
     show,
 )
 from videop2r_data.cli.terminal import Told, hanging, plural, say, size, table
-from videop2r_data.recipes import read_recipe
+from videop2r_data.recipes import list_recipes, read_recipe
 
 if TYPE_CHECKING:
     from videop2r_data.builders.checks import (
@@ -72,7 +73,7 @@ def check(
     from videop2r_data.builders.checks import check_folder, check_recipe
 
     following = ""
-    if Path(recipe).is_dir():
+    if Path(recipe).is_dir() and recipe not in list_recipes():  # `demo/` is the folder
         with _lines(report) as on_file, Told(err_console(), "looking at the folder", _FILES) as told:
             found = asyncio.run(check_folder(Path(recipe), deep=deep, progress=told.count, on_file=on_file))
     else:
@@ -90,7 +91,7 @@ def check(
                     on_file=on_file,
                 )
             )
-        following = _next_step(found, recipe)
+        following = _next_step(found, same_build(recipe, out, work))
     show(found, render_check, as_json=json)
     if not json:
         if report is not None:
@@ -121,23 +122,23 @@ def doctor(
     show(found, render_doctor, as_json=json)
     if not json:
         again = "next: mend what is marked `error`, then p2r-data doctor"
-        say(f"{'next: p2r-data check' if found.ok else again} {shell(recipe)}")
+        say(f"{'next: p2r-data check' if found.ok else again} {same_build(recipe, out, work)}")
     raise typer.Exit(OK if found.ok else FINDINGS)
 
 
-def _next_step(found: CheckReport, name: str) -> str:
+def _next_step(found: CheckReport, typed: str) -> str:
     from videop2r_data.builders.checks import no_error
 
     if found.ok:
-        return f"next: p2r-data estimate {shell(name)} --pilot 50"
+        return f"next: p2r-data estimate {typed} --pilot 50"
     if not no_error(found.setup) or not all(server.ok for server in found.servers):
-        return f"next: mend what is marked `error`, then p2r-data check {shell(name)}"
+        return f"next: mend what is marked `error`, then p2r-data check {typed}"
     if found.rows_ok and not any(source.error for source in found.sources):
         return (
             "A build goes on without the others and keeps them, with the reason, in the config `rejected`.\n"
-            f"next: mend them, or p2r-data estimate {shell(name)} --pilot 50"
+            f"next: mend them, or p2r-data estimate {typed} --pilot 50"
         )
-    return f"next: mend the source, then p2r-data check {shell(name)}"
+    return f"next: mend the source, then p2r-data check {typed}"
 
 
 @contextmanager

@@ -116,6 +116,16 @@ def shell(path: object) -> str:
     return shlex.quote(str(path))
 
 
+def same_build(recipe: str, out: Path | None, work: Path | None) -> str:
+    """A recipe as the next command is typed, with the folders that this one was given: the journal is there.
+
+    >>> same_build("my.yaml", Path("my set"), None)
+    "my.yaml --out 'my set'"
+    """
+    given = (("", recipe), ("--out ", out), ("--work ", work))
+    return " ".join(flag + shell(value) for flag, value in given if value is not None)
+
+
 @contextmanager
 def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     """Print package and OS errors as messages on stderr and exit with 1; other exceptions pass through.

@@ -24,6 +24,7 @@ from videop2r_data.cli.common import (
     new_file,
     out_console,
     run_draining,
+    same_build,
     shell,
     show,
     with_overrides,
@@ -63,7 +64,7 @@ def estimate(
     with BuildProgress(console) as progress:
         priced = builders.estimate(found, place, pilot=pilot, observer=progress, stop=stop)
         report = run_draining(priced, stop, console.print)
-    show(report, partial(render_estimate, recipe), as_json=json)
+    show(report, partial(render_estimate, same_build(recipe, out, work)), as_json=json)
     raise typer.Exit(UNFINISHED if report.stopped else OK if report.ok else FINDINGS)
 
 
@@ -167,8 +168,8 @@ SHOWN_CHARS = 600
 """Characters of a trace that are printed; `--json` has more."""
 
 
-def render_estimate(recipe: str, report: Estimate, console: Console) -> None:
-    """Yield and traces of a pilot, the price of each step, and the next command."""
+def render_estimate(typed: str, report: Estimate, console: Console) -> None:
+    """Yield and traces of a pilot, the price of each step, the next command; `typed`: its recipe."""
     console.print(f"{plural(report.rows, 'row')} in the pool, {report.bad_rows:,} of them cannot be used")
     if report.pilot is not None:
         _pilot(report.pilot, console)
@@ -198,11 +199,11 @@ def render_estimate(recipe: str, report: Estimate, console: Console) -> None:
         what = "no row of the pool can be used" if report.pilot is None else "the pilot kept nothing"
         console.print(Text(f"do not build yet: {what}", style="bold red"))
         command = "check" if report.pilot is None else "doctor"
-        console.print(f"next: p2r-data {command} {shell(recipe)}", soft_wrap=True, markup=False)
+        console.print(f"next: p2r-data {command} {typed}", soft_wrap=True, markup=False)
         return
     limit = max(1, round(report.usd_high * 1.1))
     budget = f" --max-cost {limit}" if report.usd else ""
-    console.print(f"next: p2r-data build {shell(recipe)}{budget}", soft_wrap=True, markup=False)
+    console.print(f"next: p2r-data build {typed}{budget}", soft_wrap=True, markup=False)
 
 
 def _pilot(pilot: Pilot, console: Console) -> None:
@@ -291,7 +292,7 @@ def _render(guess: Guess, console: Console) -> None:
     for reason, count in guess.bad.items():
         console.print(Text(f"  {plural(count, 'row')} cannot: {visible_line(reason)}"), soft_wrap=True)
     if guess.files_looked:
-        console.print(f"{guess.files_found:,} of {plural(guess.files_looked, 'media file')} are there")
+        console.print(f"{guess.files_found:,} of {plural(guess.files_looked, 'media file')} found")
 
 
 def _told(value: Any) -> str:
