@@ -121,13 +121,15 @@ def test_words_that_were_read_steer_nothing(one: str, two: str) -> None:
 )
 def test_how_a_run_ended_is_its_last_news(tmp_path: Path, error: BaseException, state: str) -> None:
     async def run() -> None:
-        with Observer().in_file(tmp_path, Shard(2, 8)):
+        observer = Observer()
+        with observer.in_file(tmp_path, Shard(2, 8)):
+            observer.wait("the judge server cannot be reached")
             raise error
 
     with pytest.raises(type(error)):
         asyncio.run(run())
     (last,) = read_news(tmp_path)
-    assert (last.state, last.lease) == (state, "share-2-of-8")
+    assert (last.state, last.lease, last.waits_for) == (state, "share-2-of-8", ""), "it waits no more"
     assert "\x1b" not in last.last_error and "\n" not in last.last_error
     assert last.last_error.startswith("pool.json, row 3: no" if state == "failed" else "KeyboardInterrupt")
     assert [path.name for path in tmp_path.iterdir()] == ["progress-share-2-of-8.json"]

@@ -63,7 +63,7 @@ def test_what_is_told_of_a_run_and_where_there_is_none(tmp_path: Path) -> None:
     told = " ".join(p2r("status", str(tmp_path / "set")).stdout.split())
     for words in ("running (process", "123,456/260,000", "kept 81.2%", "$3.25 of $50.00", "7:13:20 left"):
         assert words in told
-    assert "waits for the server last error: no key 3 " in told
+    assert "waiting: the server last error: no key 3 " in told
     found = json.loads(p2r("status", str(tmp_path / "set"), "--json").stdout)
     assert found["spent_usd"] == 3.25 and found["shares"] == [] and found["counts"]["kept"] == 100_247
     for other in (tmp_path / "other", tmp_path):

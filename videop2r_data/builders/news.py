@@ -151,7 +151,7 @@ class Observer:
             yield
         except BaseException as error:
             said.state = "failed" if isinstance(error, Exception) else "interrupted"
-            said.last_error = type(error).__name__
+            said.last_error, said.waits_for = type(error).__name__, ""
             if isinstance(error, P2RError):
                 said.last_error = f"{error.where}: {error.message}" if error.where else error.message
             raise

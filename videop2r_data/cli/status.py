@@ -56,7 +56,7 @@ def status(folder: FolderArg, json: JsonOpt = False) -> None:
         in_words(run),
         *(f"{one.lease}, {one.state}: {in_words(one)}" for one in shares),
         f"in this run: {', '.join(made) or 'nothing yet'}",
-        *([f"waits for {run.waits_for}"] if run.waits_for else []),
+        *([f"waiting: {run.waits_for}"] if run.waits_for else []),
         *([f"last error: {run.last_error}"] if run.last_error else []),
         *(f"{count:>9,}  {name}" for name, count in Counter(run.reasons).most_common()),
     ):
