@@ -141,6 +141,30 @@ def test_two_processes_that_collect_at_once_count_an_answer_once(tmp_path: Path)
         assert journal.repeats == 0 and journal.spending.total_nusd == 20 * (10 * 1_000 + 10 * 10_000)
 
 
+def test_a_batch_that_another_process_collects_between_look_and_lock_is_counted_once(tmp_path: Path) -> None:
+    class Late(Server):
+        first: BatchCaller
+
+        async def poll(self, batch_id: str) -> BatchInfo:
+            found = await super().poll(batch_id)
+            assert await collect(self.first)
+            return found
+
+    async def main() -> None:
+        server, late = Server(), Late()
+        late.batches = server.batches
+        with Journal(tmp_path) as first, Journal(tmp_path) as second:
+            late.first = one = caller(first, server)
+            await all_of(one, 3)
+            await one.flush()
+            two = caller(second, late)
+            assert await collect(two) and two.made == 0 and one.made == 3
+
+    asyncio.run(main())
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.repeats == 0 and journal.spending.total_nusd == 3 * (10 * 1_000 + 10 * 10_000)
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_request_that_another_process_collected_in_vain_is_held_again(tmp_path: Path, lost: bool) -> None:
     async def main() -> None:
