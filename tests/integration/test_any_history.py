@@ -29,7 +29,7 @@ from PIL import Image
 
 from tests.fakes.openai_server import Call, FakeServer, Reply
 from tests.integration.test_build import Silent, digests, question, write_pool
-from videop2r_data.backends import Journal, mirror_of, segments
+from videop2r_data.backends import Journal, mirror_of, origin, segments
 from videop2r_data.builders import pipeline, remote, run, steps
 from videop2r_data.builders.merging import merge
 from videop2r_data.builders.pipeline import BuildReport, build
@@ -180,6 +180,17 @@ def read(folder: Path) -> Lines:
                 found.answers.setdefault(key, set()).add(data)
             elif kind == "retry":
                 found.withdrawn.setdefault(key, set()).add(data)
+    return found
+
+
+def written(folder: Path) -> Counter[tuple[str, bytes]]:
+    """The lines of a journal, in a folder or a store, with the name of who wrote them."""
+    found: Counter[tuple[str, bytes]] = Counter()
+    for path in folder.glob("segment-*.jsonl"):
+        who = origin(Path(path.name.partition(".")[0]))
+        found.update(
+            (who, line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"}\n")
+        )
     return found
 
 
@@ -531,15 +542,22 @@ class Life:
 
     async def brought(self) -> None:
         """The journal of the other folder is brought here, perhaps once more."""
-        other = self.place("other").work
-        if read(other / "journal").answers:
-            await merge(self.url or str(self.place("set").work), [str(other)], tell=lambda _: None)
+        other, here = self.place("other"), self.place("set")
+        if read(other.journal).answers:
+            before = written(here.journal)
+            await merge(self.url or str(here.work), [str(other.work)], tell=lambda _: None)
+            if self.url is None:  # else a mirror that was damaged is mended
+                assert written(here.journal) == before | written(other.journal), (
+                    "no line is lost, and none comes twice"
+                )
 
     async def moved(self) -> None:
         """The journal moves into a store, or back into a folder."""
         work = self.folder / "set.build"
         if self.url is not None:
+            before = written(work / "journal")
             await merge(str(work), [self.url], tell=lambda _: None)
+            assert written(work / "journal") == before | written(self.folder / "store/journal")
             self.url = None
         elif read(work / "journal").answers:
             url = (self.folder / "store").as_uri()
