@@ -82,6 +82,12 @@ def test_the_next_commands_name_a_work_folder_that_is_not_beside_the_set(
         p2r(*words)
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/set", "file:///tmp/set"])
+def test_a_store_where_a_folder_is_needed_is_named_as_it_was_typed(url: str) -> None:
+    text = p2r("estimate", "demo", "--work", url, code=1).stderr
+    assert f"{url}: this command works in a folder" in text and f"merge FOLDER {url} brings" in text
+
+
 @pytest.mark.parametrize("command", ["check", "doctor", "estimate"])
 def test_the_next_command_has_the_folders_of_this_one(tmp_path: Path, command: str) -> None:
     """The pilot's answers are in that journal: a build elsewhere would pay for them again."""

@@ -46,9 +46,10 @@ class Workspace:
         out = Path(os.path.abspath(out))  # noqa: PTH100 - keeps symbolic links as the user wrote them
         if isinstance(work, str) and "://" in work:
             return cls(out, mirror_of(work), base, work)
-        if re.match(r"[a-z0-9]{2,}:/", str(work)):
-            hint = "p2r-data merge FOLDER URL brings its journal here; then --work FOLDER"
-            raise ConfigError(f"this command works in a folder, not in a store: {work}", hint=hint)
+        if url := re.match(r"([a-z0-9]{2,}):/+(.*)", str(work)):
+            whole = f"{url[1]}://{'/' if url[1] == 'file' else ''}{url[2]}"
+            hint = f"p2r-data merge FOLDER {whole} brings its journal here; then --work FOLDER"
+            raise ConfigError("this command works in a folder, not in a store", where=whole, hint=hint)
         return cls(out, Path(work) if work else work_folder(out), base)
 
     def need_folder(self, what: str) -> None:
