@@ -42,6 +42,7 @@ def main() -> None:
     )
 
     def run(questions: Sequence[Question]) -> Callable[[], list[str]]:
+        """Ask these questions; what comes back reads the answers, in order."""
         seeds = pandas.DataFrame({"system": q.system, "user": q.user} for q in questions)
         config = dd.DataDesignerConfigBuilder(model_configs=[model])
         config.with_seed_dataset(dd.DataFrameSeedSource(df=seeds))

@@ -32,6 +32,7 @@ def main() -> None:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
     def run(questions: Sequence[Question]) -> Callable[[], list[str]]:
+        """Ask these questions; what comes back reads the answers, in order."""
         with Pipeline(name=f"asks-{len(questions)}", cache_dir=folder) as pipeline:
             sampling = {"max_new_tokens": task.max_tokens, "temperature": task.temperature}
             asked = [{"messages": question.messages} for question in questions]
