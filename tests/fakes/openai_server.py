@@ -375,8 +375,8 @@ class _Connection(asyncio.Protocol):
             body = orjson.dumps({"error": {"message": f"scripted {reply.status}", "code": None}})
         if reply.status == 200 and not reply.cut:
             server.answered[call.digest] += 1
+        server.last_at = time.perf_counter()  # before it is sent: who asked measures from without
         self._send(reply.status, body, reply)
-        server.last_at = time.perf_counter()
         if self.buffer:
             self._next()
 
