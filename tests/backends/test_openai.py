@@ -424,8 +424,9 @@ class TestSettings:
     def test_no_field_lets_a_call_cost_more_than_is_written_ahead(self, name: str) -> None:
         extra = {"body": {name: 32_000}}
         self.make(extra=extra)
-        with pytest.raises(ConfigError, match=f"{name} in extra.body"):
+        with pytest.raises(ConfigError, match=f"{name} in extra.body") as caught:
             self.make(extra=extra, price={"input": 1.0, "output": 2.0})
+        assert "extra.max_tokens_field" in str(caught.value.hint)
 
 
 def test_a_connection_is_not_taken_before_its_last_answer_was_looked_at(

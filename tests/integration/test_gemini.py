@@ -229,8 +229,9 @@ def test_what_the_model_saw_is_in_the_key() -> None:
         image = record.model_copy(update={"data_type": "image"})
         assert spec.wire_of(image, "jpeg-95") == "jpeg-95"
         assert spec_of(server).wire_of(record, "jpeg-95") == "jpeg-95"
-        extra: dict[str, Any]
-        for extra in ({"video": "all"}, {"fps": 25}, {"body": 3}, {"body": {"contents": []}}):
+        bodies: list[Any] = [3, {"contents": []}, {"generationConfig": 3}]
+        wrong: list[dict[str, Any]] = [{"video": "all"}, {"fps": 25}, *({"body": body} for body in bodies)]
+        for extra in wrong:
             with pytest.raises(ConfigError, match="extra of kind gemini"):
                 GeminiBackend(spec_of(server, extra=extra))
         price = {"input": 1.0, "output": 2.0}

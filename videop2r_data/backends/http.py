@@ -172,9 +172,10 @@ def refuse_unbounded(spec: BackendSpec, fields: Iterable[str]) -> None:
         ConfigError: there are such fields, and calls have a price.
     """
     if spec.price is not None and (found := ", ".join(sorted(fields))):
+        named = "; extra.max_tokens_field says under which name it is sent" if spec.kind == "openai" else ""
         raise ConfigError(
             f"{found} in extra.body: a call could cost more than a limit of money counts with",
-            hint="say in max_tokens of the step how long an answer may be, or leave out the price",
+            hint=f"say in max_tokens of the step how long an answer may be{named}; or leave out the price",
         )
 
 

@@ -42,10 +42,11 @@ class GeminiBackend(HttpBackend):
         super().__init__(spec, path, PUBLIC, "GEMINI_API_KEY")
         body, video = spec.extra.get("body", {}), spec.extra.get("video", "frames")
         known = not set(spec.extra) - {"body", "video"} and video in ("frames", "file")
-        if not known or not isinstance(body, dict) or {"contents", "systemInstruction"} & set(body):
+        config = body.get("generationConfig", {}) if isinstance(body, dict) else None
+        if not known or not isinstance(config, dict) or {"contents", "systemInstruction"} & set(body):
             hint = "allowed: body (fields of the request but its contents), and video: frames or file"
             raise ConfigError(f"extra of kind gemini cannot be {str(spec.extra)[:200]}", hint=hint)
-        refuse_unbounded(spec, _UNBOUNDED & set(body.get("generationConfig", ())))
+        refuse_unbounded(spec, _UNBOUNDED & set(config))
         self._extra = body
 
     def _credentials(self) -> dict[str, str]:
